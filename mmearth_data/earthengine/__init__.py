@@ -1,0 +1,1 @@
+"""The Earth Engine source: the only place that imports ``ee``."""
