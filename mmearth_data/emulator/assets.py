@@ -62,7 +62,7 @@ class CollectionAsset(Protocol):
     def query(
         self, bounds: tuple[float, float, float, float] | None, start: int | None, end: int | None
     ) -> Iterable[ImageAsset]:
-        """Images whose footprint may touch ``bounds`` (west, south, east, north) and whose time lies in [start, end) ms.
+        """Images whose footprint may touch ``bounds`` (west, south, east, north), in [start, end) ms.
 
         A superset is allowed (filters are applied again by the caller); the order is the collection's own, by index.
         """
