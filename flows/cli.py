@@ -1,0 +1,126 @@
+"""The command ``mmearth``: one verb per step, each importing only what it needs.
+
+Exit codes: 0 done, 1 stopped or failed on the way (the same command continues), 2 bad input.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+OURS = frozenset({"flows", "mmearth_data", "mmearth_train", "sampling"})
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb: what it does in a line, its settings and its function as "module:name", whether it is a Prefect flow.
+
+    The function takes the settings and returns the exit code, or None for 0.
+    """
+
+    summary: str
+    settings: str
+    function: str
+    is_flow: bool = False
+
+
+VERBS: dict[str, Verb] = {
+    "sample": Verb(
+        "choose locations, balanced over biomes and years",
+        "flows.settings:SampleSettings",
+        "flows.sample:run",
+        is_flow=True,
+    ),
+    "collect": Verb(
+        "resolve and fetch every modality of every location into a store",
+        "flows.settings:CollectSettings",
+        "flows.collect:run",
+        is_flow=True,
+    ),
+    "status": Verb("say how far a store is", "flows.settings:StatusSettings", "flows.status:run"),
+    "finalize": Verb(
+        "consolidate a store's tables and compute its statistics",
+        "flows.settings:FinalizeSettings",
+        "flows.finalize:run",
+        is_flow=True,
+    ),
+    "pretrain": Verb(
+        "pretrain an MP-MAE on a store", "mmearth_train.pretrain:PretrainConfig", "mmearth_train.pretrain:pretrain"
+    ),
+    "evaluate": Verb(
+        "probe frozen encoders", "mmearth_train.evaluate:EvaluateConfig", "flows.evaluate:run", is_flow=True
+    ),
+    "report": Verb("write one HTML page about a store and its runs", "flows.report:ReportConfig", "flows.report:run"),
+    "emulator": Verb(
+        "serve an Earth Engine to run against offline",
+        "mmearth_data.emulator:EmulatorConfig",
+        "mmearth_data.emulator:serve",
+    ),
+}
+
+
+def _load(reference: str) -> Any:
+    module, name = reference.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _usage() -> str:
+    width = max(map(len, VERBS))
+    lines = [f"  {name:<{width}}  {verb.summary}" for name, verb in VERBS.items()]
+    return "\n".join(["usage: mmearth VERB [options]", "", *lines, "", "mmearth VERB --help lists a verb's options."])
+
+
+def _run(name: str, arguments: Sequence[str]) -> int:
+    import tyro
+
+    verb = VERBS[name]
+    try:
+        settings_type = _load(verb.settings)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] in OURS:
+            raise
+        print(
+            f"mmearth {name}: needs the package {error.name}; install with: pip install 'mmearth[all]'", file=sys.stderr
+        )
+        return 2
+    settings: object = tyro.cli(settings_type, prog=f"mmearth {name}", args=arguments, description=verb.summary)
+    if verb.is_flow:
+        from flows.server import prefect_server
+
+        with prefect_server():
+            return _call(verb, settings)
+    return _call(verb, settings)
+
+
+def _call(verb: Verb, settings: object) -> int:
+    code = _load(verb.function)(settings)
+    return code if isinstance(code, int) else 0
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one verb and exit with its code; our own errors become one line, anything else keeps its traceback."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        print(_usage())
+        sys.exit(0 if given else 2)
+    name, *rest = given
+    if name not in VERBS:
+        print(f"mmearth: no verb {name!r}; choose from: {', '.join(VERBS)}", file=sys.stderr)
+        sys.exit(2)
+    logging.basicConfig(level=os.environ.get("MMEARTH_LOG", "WARNING"), format="%(levelname)s %(name)s: %(message)s")
+    try:
+        code = _run(name, rest)
+    except KeyboardInterrupt:
+        print(f"mmearth {name}: stopped; the same command carries on from here", file=sys.stderr)
+        code = 1
+    except Exception as error:
+        if type(error).__module__.split(".")[0] not in OURS:
+            raise
+        print(f"mmearth {name}: {error}", file=sys.stderr)
+        code = 2 if isinstance(error, ValueError) else 1
+    sys.exit(code)

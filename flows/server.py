@@ -1,0 +1,136 @@
+"""A Prefect server for one command: started beside it, quiet, and gone with it, even when the command is killed.
+
+Prefect's own temporary server shares the terminal, so that a user sees its tracebacks on Ctrl-C, and outlives a
+killed parent. This one writes to a log file and ends as soon as its standard input closes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+STARTUP_SECONDS = 120.0
+_GRACE_SECONDS = 3.0
+
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+}
+"""Set before Prefect is imported, where the user has not: the command itself says on the terminal what went wrong."""
+
+
+class ServerError(RuntimeError):
+    """The temporary Prefect server did not come up."""
+
+
+def _free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _answers(url: str) -> bool:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"{url}/health", timeout=2) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _deliver_what_is_queued() -> None:
+    """Send the log lines and events that Prefect still holds, if it was imported at all."""
+    if "prefect" not in sys.modules:
+        return
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all(timeout=5)
+    EventsWorker.drain_all(timeout=5)
+
+
+@contextmanager
+def prefect_server() -> Iterator[str]:
+    """The API URL that flows report to: ``PREFECT_API_URL`` where it is set, else a temporary server's.
+
+    Must be entered before Prefect is imported. The temporary server keeps its database in ``PREFECT_HOME``, so runs
+    can be looked at later with ``make ui``. Raises ServerError, naming its log, if it is not up after two minutes.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    if os.environ.get("PREFECT_API_URL"):
+        yield os.environ["PREFECT_API_URL"]
+        return
+    home = Path(os.environ.get("PREFECT_HOME", Path.home() / ".prefect"))
+    home.mkdir(parents=True, exist_ok=True)
+    log = home / "temporary-server.log"
+    port = _free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    with log.open("ab") as sink:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.server", str(port)],
+            stdin=subprocess.PIPE,
+            stdout=sink,
+            stderr=sink,
+            start_new_session=True,
+            env={**os.environ, "PREFECT_UI_ENABLED": "0"},
+        )
+    try:
+        deadline = time.monotonic() + STARTUP_SECONDS
+        while not _answers(url):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise ServerError(f"the temporary Prefect server did not start; see {log}, or set PREFECT_API_URL")
+            time.sleep(0.2)
+        os.environ["PREFECT_API_URL"] = url
+        yield url
+    finally:
+        _deliver_what_is_queued()
+        os.environ.pop("PREFECT_API_URL", None)
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            process.wait(timeout=2 * _GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def main() -> None:
+    """Serve Prefect's API on the port named by the first argument until standard input closes."""
+    import uvicorn
+
+    logging.basicConfig(level=logging.WARNING)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            "prefect.server.api.server:create_app",
+            factory=True,
+            host="127.0.0.1",
+            port=int(sys.argv[1]),
+            log_level="error",
+            lifespan="on",
+        )
+    )
+
+    def leave_with_the_parent() -> None:
+        sys.stdin.buffer.read()
+        server.should_exit = True
+        time.sleep(_GRACE_SECONDS)
+        os._exit(0)
+
+    threading.Thread(target=leave_with_the_parent, daemon=True).start()
+    server.run()
+
+
+if __name__ == "__main__":
+    main()
