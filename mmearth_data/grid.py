@@ -22,7 +22,9 @@ TILE_PIXELS = 128
 SOUTHERN_LIMIT, NORTHERN_LIMIT = -56.0, 82.8
 FALSE_NORTHING = 10_000_000
 _EDGE_MARGIN_METRES = 1.0
-"""Meridians bow by under half a metre over one cell edge; a cell this close to its zone's border is left out."""
+"""A cell this close to its zone's border is left out."""
+_EDGE_STEP_METRES = 320
+"""Borders are looked at every so often along an edge; meridians and parallels bow by under 5 cm in between."""
 
 _SIZE_SHIFT, _ZONE_SHIFT, _SOUTH_SHIFT, _COLUMN_SHIFT = 39, 33, 32, 16
 
@@ -75,7 +77,7 @@ def _by_epsg(
     out_x, out_y = np.empty_like(x), np.empty_like(y)
     order = np.argsort(epsg, kind="stable")
     codes, starts = np.unique(epsg[order], return_index=True)
-    for code, members in zip(codes, np.split(order, starts[1:]), strict=True):
+    for code, members in zip(codes, np.split(order, starts)[1:], strict=True):
         out_x[members], out_y[members] = _transformer(int(code), inverse).transform(x[members], y[members])
     return out_x, out_y
 
@@ -162,7 +164,8 @@ def footprints(location_id: npt.ArrayLike, per_edge: int = 1, margin: float = 0.
 def eligible(location_id: npt.ArrayLike) -> BoolArray:
     """Whether each cell's whole footprint lies in its own zone, hemisphere and Sentinel-2's coverage, shape (n,)."""
     cells = decode(location_id)
-    lon, lat = footprints(location_id, per_edge=4, margin=_EDGE_MARGIN_METRES)
+    per_edge = int(np.ceil(cells.size.max(initial=0) / _EDGE_STEP_METRES))
+    lon, lat = footprints(location_id, per_edge=max(per_edge, 1), margin=_EDGE_MARGIN_METRES)
     in_zone = (zone_of(lon, lat) == cells.zone[:, None]).all(axis=1)
     covered = (lat.min(axis=1) >= SOUTHERN_LIMIT) & (lat.max(axis=1) <= NORTHERN_LIMIT)
     in_hemisphere = np.where(cells.south, cells.y0 <= FALSE_NORTHING, True)

@@ -18,15 +18,15 @@ COLUMNS: dict[str, str] = {
     "epsg": "int32",
     "x0": "int32",
     "y0": "int32",
-    "biome": "object",
-    "ecoregion": "object",
-    "realm": "object",
-    "country": "object",
-    "continent": "object",
+    "biome": "str",
+    "ecoregion": "str",
+    "realm": "str",
+    "country": "str",
+    "continent": "str",
     "year": "int16",
     "reserve": "bool",
     "rank": "int32",
-    "split": "object",
+    "split": "str",
 }
 """Columns beside ``geometry`` (the cell centre, EPSG:4326) and their dtypes; x0, y0: upper-left corner in metres.
 
