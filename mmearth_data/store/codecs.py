@@ -1,0 +1,37 @@
+"""How arrays are compressed: two named sets of codecs, `bal` and `mid`.
+
+Measured on correlated tiles, one core: `bal` writes about five times as fast as `mid` and is 10 to 15 % smaller;
+`mid` reads somewhat faster. Blosc is told the item size, without which its bit shuffle does not see whole values.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from zarr.abc.codec import BytesBytesCodec
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+
+from mmearth_data.modalities import Modality
+
+CodecSet = Literal["bal", "mid"]
+CODEC_SETS: tuple[CodecSet, ...] = ("bal", "mid")
+DEFAULT_CODECS: CodecSet = "bal"
+
+_CLASS_LEVEL: dict[CodecSet, int] = {"bal": 3, "mid": 9}
+
+
+def _numbers(codecs: CodecSet, modality: Modality) -> BloscCodec:
+    typesize = modality.numpy_dtype.itemsize
+    if codecs == "mid":
+        return BloscCodec(cname="lz4hc", clevel=9, shuffle="bitshuffle", typesize=typesize)
+    if modality.name == "sentinel1":
+        # Speckle is nearly incompressible: zstd costs time there and saves nothing over lz4.
+        return BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=typesize)
+    return BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle", typesize=typesize)
+
+
+def compressors(codecs: CodecSet, modality: Modality) -> tuple[BytesBytesCodec, ...]:
+    """The codecs from bytes to bytes of one modality's chunks; the last one adds a CRC-32C to each chunk."""
+    if modality.kind == "categorical":
+        return (ZstdCodec(level=_CLASS_LEVEL[codecs]), Crc32cCodec())
+    return (_numbers(codecs, modality), Crc32cCodec())

@@ -1,0 +1,95 @@
+"""Commit records: which shards exist, and what each of their files must look like."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mmearth_data.modalities import Modality
+from mmearth_data.store.files import StoreError, sha256, write_atomic
+from mmearth_data.store.layout import COMMITS, FORMAT_VERSION
+
+_RECORD = re.compile(r"(\d{6,})\.json")
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """Size in bytes and SHA-256 of one committed file."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class CommitRecord:
+    """What was committed as one shard: its files by path below the store."""
+
+    shard: int
+    files: dict[str, FileRecord]
+
+
+def record_file(path: str | Path, shard: int) -> Path:
+    """Where the commit record of a shard lies."""
+    return Path(path) / COMMITS / f"{shard:06d}.json"
+
+
+def table_name(shard: int) -> str:
+    """Path of a shard's row table below the store."""
+    return f"{COMMITS}/{shard:06d}.parquet"
+
+
+def array_file_name(modality: Modality, shard: int) -> str:
+    """Path below the store of the one file that holds a shard of a modality."""
+    return f"{modality.name}/c/{shard}" + "/0" * (3 if modality.scope == "pixel" else 1)
+
+
+def committed(path: str | Path) -> set[int]:
+    """The shards that are committed; every other one does not exist, whatever files lie there."""
+    folder = Path(path) / COMMITS
+    if not folder.is_dir():
+        return set()
+    return {int(match[1]) for entry in folder.iterdir() if (match := _RECORD.fullmatch(entry.name))}
+
+
+def write_record(path: str | Path, record: CommitRecord) -> None:
+    """Commit: write the record, durably and at once."""
+    document = {
+        "format": FORMAT_VERSION,
+        "shard": record.shard,
+        "files": {name: {"size": f.size, "sha256": f.sha256} for name, f in sorted(record.files.items())},
+    }
+    write_atomic(record_file(path, record.shard), (json.dumps(document, indent=1) + "\n").encode())
+
+
+def read_record(path: str | Path, shard: int) -> CommitRecord:
+    """The commit record of ``shard``; raises StoreError where it is not committed or the record is damaged."""
+    file = record_file(path, shard)
+    try:
+        document = json.loads(file.read_bytes())
+        files = {name: FileRecord(int(f["size"]), str(f["sha256"])) for name, f in document["files"].items()}
+        return CommitRecord(int(document["shard"]), files)
+    except FileNotFoundError:
+        raise StoreError(
+            f"shard {shard} of {path} is not committed; finish the collection with: mmearth collect --store {path}"
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"commit record {file} is damaged; restore it from a copy of the store") from error
+
+
+def row_table(path: str | Path, shard: int) -> pa.Table:
+    """The committed row table of ``shard`` (COMMIT_SCHEMA); raises StoreError where it is missing or damaged."""
+    name = table_name(shard)
+    expected, file = read_record(path, shard).files[name], Path(path) / name
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        raise StoreError(f"{file} is missing though its shard is committed; restore it from a copy") from None
+    if sha256(content) != expected.sha256:
+        raise StoreError(f"{file} is damaged (its SHA-256 is not the committed one); restore it from a copy")
+    return pq.read_table(io.BytesIO(content))

@@ -1,0 +1,160 @@
+"""Reading a store: only rows of committed shards, and an error instead of a fill value wherever something is wrong.
+
+Plain Zarr reads a missing file as no-data; this reader checks commit records and file sizes first, and the CRC-32C
+of each inner chunk is checked as it is decoded.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import zarr
+from numpy.typing import NDArray
+
+from mmearth_data.modalities import BIOME_NAMES, ECOREGION_NAMES, STORED, get
+from mmearth_data.store import rows
+from mmearth_data.store import statistics as store_statistics
+from mmearth_data.store.commits import FileRecord, array_file_name, committed, read_record
+from mmearth_data.store.files import StoreError
+from mmearth_data.store.layout import LOCATIONS, Layout, read_layout
+from mmearth_data.store.schema import LEVELS, NO_TIME, SPLITS, VACANT_FLAG, Status
+from mmearth_data.store.statistics import Statistics
+
+_log = logging.getLogger(__name__)
+
+_COLUMNS = ["row", "location_id", "outcome", "lon", "lat", "time", "year", "level", "split", "biome", "ecoregion"]
+
+
+class Store:
+    """A store opened for reading, with one array of shape (rows,) per fact of a row.
+
+    ``location_id`` int64 (0: no location), ``lon``, ``lat`` degrees, ``time`` int64 ms since 1970 (NO_TIME: vacant),
+    ``year``, ``level`` uint8 (0 L1C, 1 L2A, 255 vacant), ``split`` uint8 (0 train, 1 val, 2 test, 255 vacant),
+    ``biome`` uint8 and ``eco_region`` uint16 class ids (the registry's no-data where unknown), ``status`` uint8
+    (rows, modalities). Rows that are not consolidated are vacant in all of them.
+    """
+
+    def __init__(self, layout: Layout, shards: set[int]) -> None:
+        self._layout = layout
+        self._shards = shards
+        self._checked: set[tuple[str, int]] = set()
+        self._records: dict[int, dict[str, FileRecord]] = {}
+        group = zarr.open_group(layout.path, mode="r", use_consolidated=True)
+        self._arrays: dict[str, Any] = {modality.name: group[modality.name] for modality in STORED}
+        self.path: Path = layout.path
+        self.tile_pixels: int = layout.tile_pixels
+        self.rows: int = layout.rows
+        self.shard_rows: int = layout.shard_rows
+        self.chunk_rows: int = layout.chunk_rows
+        self.attrs: dict[str, Any] = layout.attrs
+        self.modalities: tuple[str, ...] = tuple(modality.name for modality in STORED)
+        self._read_rows()
+
+    def _read_rows(self) -> None:
+        table = self._table()
+        table = table.filter(pc.less(table["row"], self.rows))
+        at, stored = table["row"].to_numpy(), rows.is_stored(table)
+
+        def spread(values: NDArray[Any], dtype: str, vacant: float) -> NDArray[Any]:
+            array = np.full((self.rows, *values.shape[1:]), vacant, dtype=dtype)
+            array[at] = values
+            return array
+
+        def code(column: str, words: tuple[str, ...], missing: int) -> NDArray[np.int64]:
+            return rows.codes(table, column, words, missing)
+
+        biome, eco_region = int(get("biome").nodata), int(get("eco_region").nodata)
+        status = np.stack([table[f"status_{name}"].to_numpy() for name in self.modalities], axis=1)
+        self.location_id = spread(table["location_id"].to_numpy(), "int64", 0)
+        self.lon = spread(rows.values(table, "lon", np.nan), "float64", np.nan)
+        self.lat = spread(rows.values(table, "lat", np.nan), "float64", np.nan)
+        self.year = spread(rows.values(table, "year", 0), "int16", 0)
+        self.time = spread(np.where(stored, rows.values(table, "time", NO_TIME), NO_TIME), "int64", NO_TIME)
+        self.level = spread(np.where(stored, code("level", LEVELS, VACANT_FLAG), VACANT_FLAG), "uint8", VACANT_FLAG)
+        self.split = spread(np.where(stored, code("split", SPLITS, VACANT_FLAG), VACANT_FLAG), "uint8", VACANT_FLAG)
+        self.biome = spread(code("biome", BIOME_NAMES, biome), "uint8", biome)
+        self.eco_region = spread(code("ecoregion", ECOREGION_NAMES, eco_region), "uint16", eco_region)
+        self.status = spread(status, "uint8", Status.VACANT)
+        newer = len(self._shards) * self.shard_rows - len(at)
+        if newer:
+            _log.warning("%d committed rows of %s are not consolidated; run mmearth finalize", newer, self.path)
+
+    def _table(self) -> pa.Table:
+        file = self.path / LOCATIONS
+        columns = [*_COLUMNS, *(f"status_{name}" for name in self.modalities)]
+        try:
+            return pq.read_table(file, columns=columns)
+        except FileNotFoundError:
+            raise StoreError(f"{self.path} is not consolidated; run: mmearth finalize --store {self.path}") from None
+        except (OSError, pa.ArrowInvalid, KeyError) as error:
+            raise StoreError(f"{file} is damaged; make it again with: mmearth finalize --store {self.path}") from error
+
+    def select(self, split: str | None = None) -> NDArray[np.int64]:
+        """Rows with complete sentinel2, ascending, of one split ('train', 'val', 'test') or of all."""
+        chosen = self.status[:, self.modalities.index("sentinel2")] == Status.COMPLETE
+        if split is not None:
+            if split not in SPLITS:
+                raise StoreError(f"there is no split {split!r}; choose from: {', '.join(SPLITS)}")
+            chosen &= self.split == SPLITS.index(split)
+        return np.flatnonzero(chosen).astype(np.int64)
+
+    def read(self, modality: str, start: int, stop: int) -> NDArray[Any]:
+        """Rows ``start`` to ``stop`` of a stored modality in its stored dtype, (n, bands, y, x) or (n, bands).
+
+        Aligned to ``chunk_rows`` nothing is decoded twice; vacant rows of a committed shard hold no-data. Raises
+        StoreError where the range leaves the store, touches a shard that is not committed or a damaged file.
+        """
+        if not get(modality).stored:
+            raise StoreError(f"{modality} is not stored but derived from location and time; compute it from those")
+        if not 0 <= start <= stop <= self.rows:
+            raise StoreError(f"{self.path} has rows 0 to {self.rows}; rows {start} to {stop} are not all among them")
+        shards = range(start // self.shard_rows, -(-stop // self.shard_rows)) if stop > start else range(0)
+        for shard in shards:
+            self._check(modality, shard)
+        try:
+            values: NDArray[Any] = self._arrays[modality][start:stop]
+        except (ValueError, RuntimeError, OSError) as error:
+            files = ", ".join(str(self.path / array_file_name(get(modality), shard)) for shard in shards)
+            raise StoreError(
+                f"rows {start} to {stop} of {modality} cannot be decoded ({error}): {files} is damaged; "
+                "restore it from a copy"
+            ) from error
+        return values
+
+    def _check(self, modality: str, shard: int) -> None:
+        """Raise StoreError unless the shard is committed and its file has the committed size; each is checked once."""
+        if (modality, shard) in self._checked:
+            return
+        if shard not in self._shards:
+            raise StoreError(
+                f"rows {shard * self.shard_rows} to {(shard + 1) * self.shard_rows} of {self.path} are not committed; "
+                "finish the collection, then open the store again"
+            )
+        if shard not in self._records:
+            self._records[shard] = read_record(self.path, shard).files
+        name = array_file_name(get(modality), shard)
+        expected, file = self._records[shard][name].size, self.path / name
+        try:
+            size = file.stat().st_size
+        except OSError as error:
+            raise StoreError(f"{file} is missing though its shard is committed; restore it from a copy") from error
+        if size != expected:
+            raise StoreError(f"{file} is torn: {size} bytes of {expected}; restore it from a copy")
+        self._checked.add((modality, shard))
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """The train split's statistics; raises StoreError where they were not computed."""
+        return store_statistics.load(self.path)
+
+
+def open_store(path: str | Path) -> Store:
+    """Open the store at ``path`` for reading; raises StoreError where there is none that this version can read."""
+    return Store(read_layout(path), committed(path))

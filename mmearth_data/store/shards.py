@@ -1,0 +1,193 @@
+"""Committing a shard: checked, encoded, written file by file, and real from the moment its record is there.
+
+A shard is written whole by one writer. Killed at any moment before the commit record is renamed into place it does
+not exist; the next try overwrites what was left and makes the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zarr
+from numpy.typing import NDArray
+from zarr.core.buffer import default_buffer_prototype
+from zarr.storage import MemoryStore
+
+from mmearth_data.modalities import STORED, Modality
+from mmearth_data.store.commits import (
+    CommitRecord,
+    FileRecord,
+    array_file_name,
+    committed,
+    row_table,
+    table_name,
+    write_record,
+)
+from mmearth_data.store.files import StoreError, sha256, write_atomic
+from mmearth_data.store.layout import Layout, read_layout
+from mmearth_data.store.locking import ShardLocked, held, lock
+from mmearth_data.store.rows import COMMIT_SCHEMA, ROW_SCHEMA, STORED_OUTCOME, VACANT_OUTCOME
+from mmearth_data.store.schema import Status, tile_shape
+from mmearth_data.store.verification import Finding, verify
+
+__all__ = [
+    "Finding",
+    "ShardData",
+    "ShardLocked",
+    "commit_shard",
+    "committed",
+    "lock",
+    "no_data",
+    "row_table",
+    "verify",
+]
+
+
+@dataclass(frozen=True)
+class ShardData:
+    """One shard as it is committed.
+
+    ``arrays``: per stored modality (rows, bands, y, x) or (rows, bands) in its stored dtype, no-data in vacant rows;
+    ``status``: uint8 (rows, stored modalities), values of Status; ``table``: ROW_SCHEMA, one line per row in order.
+    """
+
+    arrays: Mapping[str, NDArray[Any]]
+    status: NDArray[np.uint8]
+    table: pa.Table
+
+
+def no_data(tile_pixels: int, rows: int) -> dict[str, NDArray[Any]]:
+    """Arrays of ``rows`` rows of every stored modality, filled with no-data: what a shard holds before its tiles."""
+    return {m.name: np.full((rows, *tile_shape(m, tile_pixels)), m.nodata, dtype=m.numpy_dtype) for m in STORED}
+
+
+def _check_arrays(layout: Layout, data: ShardData) -> None:
+    names = [modality.name for modality in STORED]
+    if set(data.arrays) != set(names):
+        wrong = sorted(set(data.arrays) ^ set(names))
+        raise StoreError(f"a shard holds every stored modality and no other; check {', '.join(wrong)}")
+    for modality in STORED:
+        array, shape = data.arrays[modality.name], (layout.shard_rows, *tile_shape(modality, layout.tile_pixels))
+        if array.shape != shape or array.dtype != modality.numpy_dtype:
+            raise StoreError(
+                f"{modality.name} of a shard must be {modality.dtype} {shape}, not {array.dtype} {array.shape}"
+            )
+    if data.status.dtype != np.uint8 or data.status.shape != (layout.shard_rows, len(STORED)):
+        raise StoreError(
+            f"status of a shard must be uint8 {(layout.shard_rows, len(STORED))}, "
+            f"not {data.status.dtype} {data.status.shape}"
+        )
+
+
+def _check_table(layout: Layout, shard: int, data: ShardData) -> None:
+    table = data.table
+    if table.schema.names != ROW_SCHEMA.names or table.schema.types != ROW_SCHEMA.types:
+        raise StoreError(
+            "the row table of a shard must have ROW_SCHEMA; make it with mmearth_data.store.rows.row_table"
+        )
+    first = shard * layout.shard_rows
+    expected = np.arange(first, first + layout.shard_rows)
+    if not np.array_equal(table["row"].to_numpy(), expected):
+        raise StoreError(f"the row table of shard {shard} must list rows {first} to {expected[-1]} in order")
+
+
+def _check_outcomes(layout: Layout, shard: int, data: ShardData, fractions: Mapping[str, NDArray[np.float32]]) -> None:
+    """Status, pixels and the table's reasons must tell the same story of every row."""
+    first, table = shard * layout.shard_rows, data.table
+    outcome = np.array(table["outcome"].to_pylist())
+    reason = np.array(table["reason"].to_pylist()) != ""
+    located = table["location_id"].to_numpy() != 0
+    stored = outcome == STORED_OUTCOME
+    sentinel2 = data.status[:, [modality.name for modality in STORED].index("sentinel2")]
+
+    def refuse(rows: NDArray[np.bool_], rule: str) -> None:
+        if rows.any():
+            raise StoreError(f"{rule}; row {first + int(np.argmax(rows))} does not keep to that")
+
+    refuse(~np.isin(outcome, (STORED_OUTCOME, VACANT_OUTCOME)), "outcome must be 'stored' or 'vacant'")
+    refuse(stored & ~located, "a stored row must have a location_id")
+    refuse(stored & ~np.isin(sentinel2, (Status.COMPLETE, Status.PARTIAL)), "a stored row must have sentinel2")
+    refuse(stored & np.array(table["time"].is_null()), "a stored row must have the time of its acquisition")
+    refuse(stored == (located & reason), "a location's row must give a reason if, and only if, it is vacant")
+    for index, modality in enumerate(STORED):
+        name, status = modality.name, data.status[:, index]
+        some = (fractions[name] > 0).any(axis=1)
+        explained = np.array(table[f"absent_{name}"].to_pylist()) != ""
+        present = np.isin(status, (Status.COMPLETE, Status.PARTIAL))
+        absent = status == Status.ABSENT
+        refuse(stored == (status == Status.VACANT), f"{name} must have status vacant in vacant rows, and only there")
+        refuse(stored & ~present & ~absent, f"status of {name} must be a value of Status")
+        refuse(present != some, f"{name} must have data where its status is complete or partial, and only there")
+        refuse(absent != explained, f"absent_{name} must give a reason where the status is absent, and only there")
+
+
+def _valid_fraction(modality: Modality, array: NDArray[Any]) -> NDArray[np.float32]:
+    """Fraction of each row's band that is data, shape (rows, bands)."""
+    fractions = np.empty(array.shape[:2], dtype=np.float32)
+    for row, tile in enumerate(array):
+        valid = modality.valid(tile).reshape(len(tile), -1)
+        fractions[row] = np.count_nonzero(valid, axis=1) / valid.shape[1]
+    return fractions
+
+
+def _encode(document: Mapping[str, Any], shard_rows: int, array: NDArray[Any]) -> bytes:
+    """The bytes of one Zarr shard of the array that ``document`` describes, every inner chunk present."""
+    one_shard = {**document, "shape": [shard_rows, *document["shape"][1:]]}
+    metadata = zarr.core.metadata.ArrayV3Metadata.from_dict(one_shard)
+    prototype = default_buffer_prototype()
+    memory: dict[str, Any] = {"zarr.json": metadata.to_buffer_dict(prototype)["zarr.json"]}
+    # Without write_empty_chunks Zarr leaves out a file that is all no-data, and a missing file reads as no-data too.
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        target = zarr.open_array(MemoryStore(memory), mode="r+", zarr_format=3)
+    target[:] = array
+    (content,) = (value for name, value in memory.items() if name != "zarr.json")
+    return bytes(content.to_bytes())
+
+
+def _encode_table(data: ShardData, fractions: Mapping[str, NDArray[np.float32]]) -> bytes:
+    columns = [data.table[name].combine_chunks() for name in ROW_SCHEMA.names]
+    columns += [pa.array(data.status[:, index]) for index in range(len(STORED))]
+    for modality in STORED:
+        values = pa.array(fractions[modality.name].reshape(-1))
+        columns.append(pa.FixedSizeListArray.from_arrays(values, len(modality.bands)))
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_arrays(columns, schema=COMMIT_SCHEMA), buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def commit_shard(path: str | Path, shard: int, data: ShardData) -> None:
+    """Write ``shard`` of the store at ``path`` and commit it.
+
+    Takes the shard's lock unless this process holds it already. Raises StoreError where the data do not fit the
+    store, status and pixels and reasons disagree, the shard is committed already or a file cannot be written (the
+    shard then stays uncommitted); ShardLocked where another writer has it.
+    """
+    layout = read_layout(path)
+    if not 0 <= shard < layout.shards:
+        raise StoreError(f"{path} has room for shards 0 to {layout.shards - 1}, not {shard}; resize it first")
+    _check_arrays(layout, data)
+    _check_table(layout, shard, data)
+    fractions = {m.name: _valid_fraction(m, data.arrays[m.name]) for m in STORED}
+    _check_outcomes(layout, shard, data, fractions)
+    with nullcontext() if held(path, shard) else lock(path, shard):
+        if shard in committed(path):
+            raise StoreError(f"shard {shard} of {path} is committed, and a committed shard is never rewritten")
+        files: dict[str, FileRecord] = {}
+
+        def put(name: str, content: bytes) -> None:
+            write_atomic(layout.path / name, content)
+            files[name] = FileRecord(len(content), sha256(content))
+
+        for modality in STORED:
+            content = _encode(layout.arrays[modality.name], layout.shard_rows, data.arrays[modality.name])
+            put(array_file_name(modality, shard), content)
+        put(table_name(shard), _encode_table(data, fractions))
+        write_record(path, CommitRecord(shard, files))
