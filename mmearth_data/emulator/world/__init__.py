@@ -1,0 +1,30 @@
+"""A procedural Earth and its archive: deterministic, seeded, the same at every scale and in every projection."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Literal
+
+from mmearth_data.emulator.assets import Archive
+from mmearth_data.emulator.world import biomes, ecoregions, planet
+from mmearth_data.emulator.world.catalogue.archive import WorldArchive
+from mmearth_data.emulator.world.flat import FlatPixels, FlatSky
+from mmearth_data.emulator.world.sky import EarthSky
+
+Kind = Literal["earth", "flat"]
+
+
+def build(kind: Kind, seed: int = 0) -> Archive:
+    """The archive of a world: ``earth`` is procedural, ``flat`` has the same catalogue over constant pixels.
+
+    The same kind and seed always give the same world. Raises ValueError for another kind.
+    """
+    if kind == "flat":
+        table = cache(lambda: ecoregions.asset(ecoregions.strips()[1]))
+        return WorldArchive(seed, FlatSky(), FlatPixels(), table)
+    if kind != "earth":
+        raise ValueError(f"there is no world {kind!r}; choose earth or flat")
+    globe = planet.make(seed)
+    classes = biomes.classify(globe)
+    regions = ecoregions.partition(globe, classes)
+    return WorldArchive(seed, EarthSky(globe, classes), FlatPixels(), cache(lambda: ecoregions.asset(regions)))

@@ -1,0 +1,142 @@
+"""Blocks: the squares of 128 × 128 frame pixels in which the world is computed, and windows put together from them.
+
+A block is rendered with a margin on every side, so that a tile and the neighbours that interpolation needs come from
+one block. What a renderer yields at a pixel must not depend on the block that asks; then any window agrees with any
+other that overlaps it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmearth_data.emulator.assets import NativeGrid
+from mmearth_data.emulator.world import frames, noise
+
+CORE = 128
+MARGIN = 16
+SIZE = CORE + 2 * MARGIN
+_NODES = 4
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A square of a frame; ``row`` and ``column`` count blocks.
+
+    Slow fields are evaluated exactly at 4 × 4 nodes, one core apart, and interpolated smoothly between them.
+    """
+
+    epsg: int
+    row: int
+    column: int
+    lon: F64
+    lat: F64
+    sphere: F64
+
+    def rows(self, level: int = 1) -> I64:
+        """Absolute rows of the block's pixels of ``level`` × 10 m that lie wholly inside its margin."""
+        return _span(self.row, level)
+
+    def columns(self, level: int = 1) -> I64:
+        """Absolute columns, as ``rows``."""
+        return _span(self.column, level)
+
+    def spread(self, nodes: F64, level: int = 1) -> NDArray[np.float32]:
+        """A field given at the nodes (16,) or (4, 4), at the pixels of a level."""
+        lattice = np.asarray(nodes, dtype=np.float32).reshape(_NODES, _NODES)
+        origin = (self.row - 1, self.column - 1)
+        return noise.upsample(lattice, self.rows(level), self.columns(level), CORE / level, origin)
+
+
+def _span(index: int, level: int) -> I64:
+    low, high = index * CORE - MARGIN, index * CORE + CORE + MARGIN
+    return np.arange(-(-low // level), high // level, dtype=np.int64)
+
+
+@lru_cache(maxsize=4096)
+def block(epsg: int, row: int, column: int) -> Block:
+    """The block at a place in a frame, with its nodes located."""
+    ticks = np.arange(-1, _NODES - 1)
+    x, y = np.meshgrid((column + ticks) * CORE * frames.PIXEL, -(row + ticks) * CORE * frames.PIXEL)
+    lon, lat = frames.to_lonlat(epsg, x.ravel(), y.ravel())
+    return Block(epsg, row, column, lon, lat, noise.sphere(lon, lat))
+
+
+Render = Callable[[Block], NDArray[np.generic]]
+"""A field at the pixels of one level of a block, last two axes (rows, columns) as ``Block.rows`` names them."""
+
+
+def _home(first: int, last: int, level: int) -> int | None:
+    """The block that holds pixels first…last of a level in its core and margin, if one does; nearest to the middle."""
+    index = ((first + last) * level // 2) // CORE
+    span = _span(index, level)
+    return index if span[0] <= first and last <= span[-1] else None
+
+
+def assemble(
+    epsg: int, level: int, row0: int, column0: int, height: int, width: int, render: Render
+) -> NDArray[np.generic]:
+    """A window of a frame at ``level`` × 10 m, from as few blocks as hold it; the last two axes are (height, width)."""
+    row, column = _home(row0, row0 + height - 1, level), _home(column0, column0 + width - 1, level)
+    if row is not None and column is not None:
+        whole = render(block(epsg, row, column))
+        top, left = row0 - int(_span(row, level)[0]), column0 - int(_span(column, level)[0])
+        return whole[..., top : top + height, left : left + width]
+    rows = (np.arange(row0, row0 + height) * level) // CORE
+    columns = (np.arange(column0, column0 + width) * level) // CORE
+    out: NDArray[np.generic] | None = None
+    for i in range(int(rows[0]), int(rows[-1]) + 1):
+        for j in range(int(columns[0]), int(columns[-1]) + 1):
+            part = render(block(epsg, i, j))
+            if out is None:
+                out = np.empty((*part.shape[:-2], height, width), dtype=part.dtype)
+            own_rows, own_columns = np.nonzero(rows == i)[0], np.nonzero(columns == j)[0]
+            top = row0 + int(own_rows[0]) - int(_span(i, level)[0])
+            left = column0 + int(own_columns[0]) - int(_span(j, level)[0])
+            here = slice(own_rows[0], own_rows[-1] + 1), slice(own_columns[0], own_columns[-1] + 1)
+            out[..., here[0], here[1]] = part[..., top : top + len(own_rows), left : left + len(own_columns)]
+    if out is None:
+        raise ValueError(f"a window must have pixels, not {height} × {width}")
+    return out
+
+
+def window(
+    grid: NativeGrid, level: int, row0: int, column0: int, height: int, width: int, render: Render
+) -> NDArray[np.generic]:
+    """A field at the pixel centres of a window of any north-up grid.
+
+    On a frame's own pixels (its UTM zone, a pixel size of ``level`` × 10 m) values are those of the frame. Elsewhere
+    each pixel takes the nearest value of the frame that its centre lies in.
+    """
+    epsg = int(grid.crs.removeprefix("EPSG:"))
+    a, _, c, _, e, f = grid.transform
+    if (
+        frames.is_utm(epsg)
+        and a == level * frames.PIXEL
+        and frames.lies_inside(epsg, a * column0 + c, e * (row0 + height) + f, a * (column0 + width) + c, e * row0 + f)
+    ):
+        first_row, first_column = row0 + round(-f / a), column0 + round(c / a)
+        return assemble(epsg, level, first_row, first_column, height, width, render)
+    out: NDArray[np.generic] | None = None
+    for patch in frames.locate(epsg, grid.transform, row0, column0, height, width):
+        rows, columns = (np.floor(place / level).astype(np.int64) for place in (patch.rows, patch.columns))
+        if patch.inside is not None:
+            rows, columns = rows[patch.inside], columns[patch.inside]
+        top, left = int(rows.min()), int(columns.min())
+        held = assemble(patch.epsg, level, top, left, int(rows.max()) - top + 1, int(columns.max()) - left + 1, render)
+        values = held[..., rows - top, columns - left]
+        if patch.inside is None:
+            return values
+        if out is None:
+            out = np.empty((*held.shape[:-2], height, width), dtype=held.dtype)
+        out[..., patch.inside] = values
+    if out is None:
+        raise ValueError(f"a window must have pixels, not {height} × {width}")
+    return out

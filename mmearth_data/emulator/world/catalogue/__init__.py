@@ -1,0 +1,1 @@
+"""What the archive lists: products, their geometry, dates and properties."""

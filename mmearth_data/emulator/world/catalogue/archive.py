@@ -1,0 +1,35 @@
+"""The archive: every asset by id, whatever renders its pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mmearth_data.emulator.assets import CollectionAsset, FeatureAsset, ImageAsset
+from mmearth_data.emulator.world.catalogue import maps, sentinel1, sentinel2
+from mmearth_data.emulator.world.scenes import Pixels, Sky
+
+
+class WorldArchive:
+    """Collections, images and tables of one world; ``ecoregions`` is called when that table is first asked for."""
+
+    def __init__(self, seed: int, sky: Sky, pixels: Pixels, ecoregions: Callable[[], FeatureAsset]) -> None:
+        self._collections: dict[str, CollectionAsset] = {
+            **sentinel2.collections(seed, sky, pixels),
+            sentinel1.ASSET_ID: sentinel1.Sentinel1Collection(seed, sky, pixels),
+            maps.WORLDCOVER_ID: maps.WorldCoverCollection(pixels),
+            maps.CLIMATE_ID: maps.ClimateCollection(pixels),
+        }
+        self._images: dict[str, ImageAsset] = maps.images(pixels)
+        self._ecoregions = ecoregions
+
+    def lookup(self, asset_id: str) -> ImageAsset | CollectionAsset | FeatureAsset | None:
+        """The asset called ``asset_id``, an image inside a collection by its full id, or None."""
+        if asset_id == "RESOLVE/ECOREGIONS/2017":
+            return self._ecoregions()
+        if asset_id in self._collections:
+            return self._collections[asset_id]
+        if asset_id in self._images:
+            return self._images[asset_id]
+        parent, _, index = asset_id.rpartition("/")
+        collection = self._collections.get(parent)
+        return collection.image(index) if collection is not None else None

@@ -1,0 +1,110 @@
+"""The archive's maps: WorldCover, canopy height, elevation, and ERA5-Land's months."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from mmearth_data.emulator.assets import BandAsset, ImageAsset, NativeGrid
+from mmearth_data.emulator.world.catalogue import dates
+from mmearth_data.emulator.world.scenes import Pixels
+
+_TEN_METRES = 1.0 / 12000.0
+WORLDCOVER_GRID = NativeGrid("EPSG:4326", (_TEN_METRES, 0.0, -180.0, 0.0, -_TEN_METRES, 84.0), (1_728_000, 4_320_000))
+ELEVATION_GRID = NativeGrid(
+    "EPSG:4326",
+    (1 / 3600, 0.0, -180.0 - 0.5 / 3600, 0.0, -1 / 3600, 83.0 + 0.5 / 3600),
+    (166 * 3600 + 1, 360 * 3600 + 1),
+)
+"""One arc second, pixel centres on whole arc seconds as in GDEM's tiles."""
+CLIMATE_GRID = NativeGrid("EPSG:4326", (0.1, 0.0, -180.05, 0.0, -0.1, 90.05), (1801, 3601))
+
+CANOPY_ID = "users/nlang/ETH_GlobalCanopyHeight_2020_10m_v1"
+CANOPY_SD_ID = "users/nlang/ETH_GlobalCanopyHeightSD_2020_10m_v1"
+ELEVATION_ID = "projects/sat-io/open-datasets/ASTER/GDEM"
+WORLDCOVER_ID = "ESA/WorldCover/v100"
+CLIMATE_ID = "ECMWF/ERA5_LAND/MONTHLY_AGGR"
+_FIRST_YEAR, _LAST_YEAR = 2016, 2021
+CLIMATE_VARIABLES = ("temperature_2m", "temperature_2m_min", "temperature_2m_max", "total_precipitation_sum")
+
+Bounds = tuple[float, float, float, float]
+
+
+def images(pixels: Pixels) -> dict[str, ImageAsset]:
+    """Canopy height, its standard deviation and elevation, by asset id."""
+
+    def single(asset_id: str, product: str, dtype: str, grid: NativeGrid) -> ImageAsset:
+        band = BandAsset("b1", dtype, grid, pixels.fixed(product, grid))
+        return ImageAsset(asset_id, (band,), {"system:index": asset_id.rsplit("/", 1)[1]}, None)
+
+    return {
+        CANOPY_ID: single(CANOPY_ID, "canopy", "uint8", WORLDCOVER_GRID),
+        CANOPY_SD_ID: single(CANOPY_SD_ID, "canopy_sd", "uint8", WORLDCOVER_GRID),
+        ELEVATION_ID: single(ELEVATION_ID, "elevation", "int16", ELEVATION_GRID),
+    }
+
+
+class WorldCoverCollection:
+    """ESA/WorldCover/v100: one image, the map of 2020."""
+
+    id = WORLDCOVER_ID
+
+    def __init__(self, pixels: Pixels) -> None:
+        self._time = dates.ms(2020)
+        self._image = ImageAsset(
+            f"{WORLDCOVER_ID}/2020",
+            (BandAsset("Map", "uint8", WORLDCOVER_GRID, pixels.fixed("worldcover", WORLDCOVER_GRID)),),
+            {"system:index": "2020", "system:time_start": self._time, "system:time_end": dates.ms(2021)},
+            None,
+        )
+
+    def query(self, bounds: Bounds | None, start: int | None, end: int | None) -> Iterable[ImageAsset]:
+        """The image, if its time lies in [start, end) ms."""
+        inside = (start is None or self._time >= start) and (end is None or self._time < end)
+        return [self._image] if inside else []
+
+    def image(self, index: str) -> ImageAsset | None:
+        """The image 2020, or None."""
+        return self._image if index == "2020" else None
+
+
+class ClimateCollection:
+    """ECMWF/ERA5_LAND/MONTHLY_AGGR: one image a month."""
+
+    id = CLIMATE_ID
+
+    def __init__(self, pixels: Pixels) -> None:
+        self._pixels = pixels
+        self._images = {
+            f"{year}{month:02d}": self._month(year, month)
+            for year in range(_FIRST_YEAR, _LAST_YEAR + 1)
+            for month in range(1, 13)
+        }
+
+    def _month(self, year: int, month: int) -> ImageAsset:
+        index = f"{year}{month:02d}"
+        bands = tuple(
+            BandAsset(name, "float64", CLIMATE_GRID, self._pixels.monthly(name, year, month, CLIMATE_GRID))
+            for name in CLIMATE_VARIABLES
+        )
+        properties = {
+            "system:index": index,
+            "system:time_start": dates.ms(year, month),
+            "system:time_end": dates.ms(year + month // 12, month % 12 + 1),
+            "year": year,
+            "month": month,
+        }
+        return ImageAsset(f"{CLIMATE_ID}/{index}", bands, properties, None)
+
+    def query(self, bounds: Bounds | None, start: int | None, end: int | None) -> Iterable[ImageAsset]:
+        """Months that begin in [start, end) ms, in order."""
+        return [
+            image
+            for image in self._images.values()
+            if (start is None or image.properties["system:time_start"] >= start)
+            and (end is None or image.properties["system:time_start"] < end)
+        ]
+
+    def image(self, index: str) -> ImageAsset | None:
+        """The month called YYYYMM, or None."""
+        return self._images.get(index) if re.fullmatch(r"\d{6}", index) else None
