@@ -13,6 +13,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mmearth_data.modalities import Modality
+
 Level = Literal["L1C", "L2A"]
 MAX_ACQUISITIONS = 8
 """Sentinel-2 products kept per location, in the order in which they are tried."""
@@ -95,6 +97,20 @@ class Acquisition:
     ascending: RadarPass | None
     descending: RadarPass | None
     era5: tuple[float, ...]
+
+    def available(self, modality: Modality) -> tuple[str, ...]:
+        """The bands of ``modality`` that can have data here, in registry order.
+
+        Of Sentinel-2 and its masks those the product was published with, of Sentinel-1 the polarisations of each
+        pass that was found, of everything else all.
+        """
+        if modality.name == "sentinel1":
+            passes = (("asc", self.ascending), ("desc", self.descending))
+            found = {f"{prefix}_{band}" for prefix, radar in passes if radar for band in radar.polarisations}
+            return tuple(band for band in modality.bands if band in found)
+        if modality.name.startswith("sentinel2"):
+            return tuple(band for band in modality.bands if band in self.bands)
+        return modality.bands
 
 
 @dataclass(frozen=True)

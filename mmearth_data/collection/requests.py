@@ -1,0 +1,96 @@
+"""Sending requests: the one place where they are repeated, and the threads that send them."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import stamina
+
+from mmearth_data.source import Corrupt, Quota, Transient
+
+_Result = TypeVar("_Result")
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How often and how patiently a request is repeated; times in seconds.
+
+    Waits grow exponentially from ``wait_initial`` to ``wait_max`` with random jitter; where the service asks for fewer
+    requests they start from ``quota_wait``. ``timeout`` bounds one request with all its repetitions.
+    """
+
+    attempts: int = 10
+    corrupt_attempts: int = 4
+    timeout: float = 1800.0
+    wait_initial: float = 0.25
+    wait_max: float = 60.0
+    wait_jitter: float = 1.0
+    quota_wait: float = 2.0
+
+
+class Requests:
+    """Sends requests, repeating them, for one batch of work that stops as a whole."""
+
+    def __init__(self, retry: Retry) -> None:
+        self._retry = retry
+        self._lock = threading.Lock()
+        self.stopping = threading.Event()
+        self.sent = 0
+
+    def call(self, request: Callable[[], _Result]) -> _Result:
+        """The result of ``request``, repeated while that may help."""
+        failures: Counter[type[Exception]] = Counter()
+
+        def backoff(error: Exception) -> bool | float:
+            failures[type(error)] += 1
+            if self.stopping.is_set():
+                return False
+            if isinstance(error, Corrupt):
+                return failures[type(error)] < self._retry.corrupt_attempts
+            if isinstance(error, Quota):
+                slower = self._retry.quota_wait * 2.0 ** (failures[type(error)] - 1)
+                return min(slower, self._retry.wait_max) * random.uniform(1.0, 2.0)
+            return isinstance(error, Transient)
+
+        for attempt in stamina.retry_context(
+            on=backoff,
+            attempts=self._retry.attempts,
+            timeout=self._retry.timeout,
+            wait_initial=self._retry.wait_initial,
+            wait_max=self._retry.wait_max,
+            wait_jitter=self._retry.wait_jitter,
+        ):
+            with attempt:
+                with self._lock:
+                    self.sent += 1
+                return request()
+        raise AssertionError("stamina ends with a result or an error")
+
+
+def run_all(work: Callable[[_Item], None], items: Sequence[_Item], workers: int, stopping: threading.Event) -> None:
+    """Do ``work`` for every item on up to ``workers`` threads; the first failure stops what has not begun."""
+    with ThreadPoolExecutor(max_workers=max(workers, 1), thread_name_prefix="collect") as pool:
+        futures: list[Future[None]] = [pool.submit(work, item) for item in items]
+        try:
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+        finally:
+            stopping.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def quarantined(error: Corrupt, store: Path, name: str, what: str) -> Corrupt:
+    """The same failure with the place where its bytes were kept."""
+    path = store / "_quarantine" / f"{name}.bin"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(error.payload)
+    return Corrupt(f"{what}: {error}; its bytes are kept in {path}, run again to retry", error.payload)

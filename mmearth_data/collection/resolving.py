@@ -1,0 +1,39 @@
+"""Resolving a plan: every batch that is not saved yet, in parallel, each saved as soon as it is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mmearth_data.collection.requests import Requests, Retry, quarantined, run_all
+from mmearth_data.plan import Plan
+from mmearth_data.source import Corrupt, Source
+
+RESOLVE_WORKERS = 8
+"""Batches resolved at once at most: aggregations run on the standard endpoint and are heavy."""
+
+
+def resolve_plan(
+    plan: Plan,
+    source: Source,
+    *,
+    workers: int = RESOLVE_WORKERS,
+    on_batch: Callable[[], None] = lambda: None,
+    retry: Retry | None = None,
+) -> int:
+    """Resolve and save every batch that is not saved yet; returns how many were resolved.
+
+    ``on_batch`` is called after each. Any error ends it; the batches saved until then stay.
+    """
+    requests = Requests(retry or Retry())
+    missing = plan.unresolved()
+
+    def resolve(number: int) -> None:
+        try:
+            resolved = requests.call(lambda: source.resolve(plan.batch(number)))
+        except Corrupt as error:
+            raise quarantined(error, plan.store, f"batch-{number:05d}", f"batch {number}") from error
+        plan.save_resolved(number, resolved)
+        on_batch()
+
+    run_all(resolve, missing, min(workers, RESOLVE_WORKERS), requests.stopping)
+    return len(missing)

@@ -1,0 +1,181 @@
+"""Collecting one shard: fetch its tiles, check them, give way where content says so, and write it whole."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmearth_data import checks
+from mmearth_data.collection.requests import Requests, Retry, quarantined, run_all
+from mmearth_data.modalities import BIOME_NAMES, ECOREGION_NAMES, STORED
+from mmearth_data.plan import ShardSpec, Slot
+from mmearth_data.source import Absence, Acquisition, Corrupt, Source, Tile
+from mmearth_data.store import shards
+from mmearth_data.store.layout import read_layout
+from mmearth_data.store.rows import STORED_OUTCOME, row_table
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """What collecting a shard came to: rows by outcome, requests sent, and how often each fact was met.
+
+    ``stored`` + ``gave_way`` + ``vacant`` = rows; ``refused`` counts the reasons for which locations gave way,
+    ``absent`` those for which modalities of stored tiles are missing. ``requests`` counts repetitions too.
+    """
+
+    shard: int
+    round: int
+    stored: int = 0
+    gave_way: int = 0
+    vacant: int = 0
+    requests: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+    absent: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of a slot: the acquisition stored, or the reason why there is none, after that many products."""
+
+    acquisition: Acquisition | None
+    reason: Absence | None
+    attempts: int
+    clear_fraction: float = math.nan
+    absent: dict[str, Absence] = field(default_factory=dict)
+
+
+def collect_shard(
+    store: str | Path,
+    spec: ShardSpec,
+    source: Source,
+    workers: int,
+    on_tile: Callable[[], None] = lambda: None,
+    *,
+    retry: Retry | None = None,
+) -> ShardReport:
+    """Fetch, check and commit one shard; ``on_tile`` is called after each of its locations.
+
+    A shard that is already committed is left as it is. Raises ShardLocked while another process works on it, Corrupt
+    (the bytes are kept in the store's ``_quarantine``), Transient or Quota where repeating did not help, and Rejected
+    at once; then nothing of the shard is committed.
+    """
+    path = Path(store)
+    with shards.lock(path, spec.shard):
+        if spec.shard in shards.committed(path):
+            return ShardReport(shard=spec.shard, round=spec.round)
+        requests = Requests(retry or Retry())
+        first_row = spec.slots[0].row
+        filled = [slot for slot in spec.slots if slot.location is not None]
+        arrays = shards.no_data(read_layout(path).tile_pixels, len(spec.slots))
+        status = np.zeros((len(spec.slots), len(STORED)), dtype=np.uint8)
+        outcomes: dict[int, _Outcome] = {}
+
+        def collect(slot: Slot) -> None:
+            tile, attempts = _first_usable(slot, source, requests, path)
+            if isinstance(tile, Absence):
+                outcomes[slot.row] = _Outcome(None, tile, attempts)
+            else:
+                values = tile.pixels | _image_values(slot, tile.acquisition)
+                for name, value in values.items():
+                    arrays[name][slot.row - first_row] = value
+                status[slot.row - first_row] = checks.statuses(values, tile.acquisition)
+                outcomes[slot.row] = _Outcome(
+                    tile.acquisition, None, attempts, checks.clear_fraction(tile), _absent(tile)
+                )
+            on_tile()
+
+        run_all(collect, filled, workers, requests.stopping)
+        table = row_table(_record(slot, outcomes.get(slot.row)) for slot in spec.slots)
+        shards.commit_shard(path, spec.shard, shards.ShardData(arrays=arrays, status=status, table=table))
+    return ShardReport(
+        shard=spec.shard,
+        round=spec.round,
+        stored=sum(outcome.acquisition is not None for outcome in outcomes.values()),
+        gave_way=sum(outcome.acquisition is None for outcome in outcomes.values()),
+        vacant=len(spec.slots) - len(filled),
+        requests=requests.sent,
+        refused=_tally(outcome.reason for outcome in outcomes.values()),
+        absent=_tally(reason for outcome in outcomes.values() for reason in outcome.absent.values()),
+    )
+
+
+def _first_usable(slot: Slot, source: Source, requests: Requests, store: Path) -> tuple[Tile | Absence, int]:
+    """The first tile of the location that is clear and without gaps, else why there is none; and products tried."""
+    refusal = Absence.NO_PRODUCT
+    for number, acquisition in enumerate(slot.acquisitions):
+        try:
+            tile = requests.call(partial(_fetch_checked, source, acquisition))
+        except Corrupt as error:
+            name = f"{acquisition.location_id}-{number}"
+            raise quarantined(error, store, name, f"location {acquisition.location_id}") from error
+        refused = checks.refusal(tile)
+        if refused is None:
+            return tile, number + 1
+        refusal = Absence.GAPS if Absence.GAPS in (refusal, refused) else refused
+    return refusal, len(slot.acquisitions)
+
+
+def _fetch_checked(source: Source, acquisition: Acquisition) -> Tile:
+    """The tile, its content checked; impossible content is Corrupt and kept as an .npz of its arrays."""
+    tile = source.fetch(acquisition)
+    try:
+        checks.check_content(tile)
+    except Corrupt as error:
+        kept = io.BytesIO()
+        np.savez(kept, **cast("dict[str, Any]", tile.pixels))
+        raise Corrupt(str(error), kept.getvalue()) from error
+    return tile
+
+
+def _image_values(slot: Slot, acquisition: Acquisition) -> dict[str, NDArray[np.generic]]:
+    """The values of the modalities that describe a whole tile, each of shape (bands,)."""
+    location = cast("dict[str, Any]", slot.location)
+    return {
+        "era5": np.array(acquisition.era5, dtype=np.float32),
+        "biome": np.array([BIOME_NAMES.index(location["biome"])], dtype=np.uint8),
+        "eco_region": np.array([ECOREGION_NAMES.index(location["ecoregion"])], dtype=np.uint16),
+    }
+
+
+def _absent(tile: Tile) -> dict[str, Absence]:
+    """The reason of every stored modality that the tile has nothing of."""
+    masked = {"era5": Absence.MASKED} if np.isnan(tile.acquisition.era5).all() else {}
+    return tile.absent | masked
+
+
+def _record(slot: Slot, outcome: _Outcome | None) -> dict[str, Any]:
+    """The slot's line of the row table; columns that do not apply to it are left out."""
+    record: dict[str, Any] = {"row": slot.row, **(slot.location or {})}
+    if outcome is None:
+        return record
+    record |= {"attempts": outcome.attempts, "reason": str(outcome.reason or "")}
+    acquisition = outcome.acquisition
+    if acquisition is None:
+        return record
+    passes = {"asc": acquisition.ascending, "desc": acquisition.descending}
+    return {
+        **record,
+        "outcome": STORED_OUTCOME,
+        "level": acquisition.level,
+        "sentinel2_id": acquisition.sentinel2_id,
+        "time": acquisition.time,
+        "scene_cloud": acquisition.scene_cloud,
+        "baseline": acquisition.baseline,
+        **{f"sentinel1_{name}_id": radar.image_id for name, radar in passes.items() if radar},
+        **{f"sentinel1_{name}_time": radar.time for name, radar in passes.items() if radar},
+        "clear_fraction": outcome.clear_fraction,
+        **{f"absent_{name}": str(reason) for name, reason in outcome.absent.items()},
+    }
+
+
+def _tally(reasons: Iterable[Absence | None]) -> dict[str, int]:
+    return dict(sorted(Counter(str(reason) for reason in reasons if reason is not None).items()))

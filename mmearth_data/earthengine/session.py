@@ -1,0 +1,134 @@
+"""Connecting to Earth Engine, real or emulated, and the source that collection works with.
+
+The client library keeps its state per process, so there is one connection at a time: connecting again closes the
+earlier one. Aggregations go to the standard endpoint, pixels to the high-volume one (see ``transport``).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import ee
+import stamina
+from google.auth.credentials import AnonymousCredentials
+
+from mmearth_data.earthengine import pixels, resolve
+from mmearth_data.earthengine.errors import Endpoint, translated
+from mmearth_data.earthengine.transport import STANDARD_URL, Transport
+from mmearth_data.source import Acquisition, Corrupt, Location, Rejected, Resolved, Tile, Transient
+
+logger = logging.getLogger(__name__)
+
+DEADLINE_SECONDS = 330.0
+"""Longest wait for an answer: Earth Engine ends interactive computations after 5 minutes by itself."""
+WORKLOAD_TAG = "mmearth"
+"""Tag of every request, by which Earth Engine's monitoring attributes their cost."""
+_CONNECT_ATTEMPTS = 5
+_EMULATOR_PROJECT = "emulator"
+_PAGE_ROWS = 1000
+_current: Transport | None = None
+
+
+class EarthEngineSource:
+    """A ``Source`` over one connection; every method may be called from many threads at once."""
+
+    def __init__(self, endpoint: Endpoint, transport: Transport) -> None:
+        self.endpoint = endpoint
+        self._transport = transport
+
+    @property
+    def requests(self) -> int:
+        """HTTP requests sent over this connection so far, those of connecting included."""
+        return self._transport.requests
+
+    def resolve(self, locations: Sequence[Location]) -> list[Resolved]:
+        """The acquisitions of each location, in the order given, in two requests.
+
+        Halves the batch where the service cannot finish it at once.
+        """
+        return resolve.resolve(self.features, locations)
+
+    def fetch(self, acquisition: Acquisition) -> Tile:
+        """Every pixel modality of one tile, in one request."""
+        return pixels.fetch(self.compute_pixels, acquisition)
+
+    def features(self, collection: ee.FeatureCollection, page_rows: int = _PAGE_ROWS) -> list[dict[str, Any]]:
+        """The GeoJSON features of a computed collection, page by page; one request per ``page_rows`` rows."""
+        rows: list[dict[str, Any]] = []
+        body: dict[str, Any] = {"expression": collection, "pageSize": page_rows, "workloadTag": WORKLOAD_TAG}
+        while True:
+            self._check_current()
+            with translated(self.endpoint):
+                answer = ee.data.computeFeatures(body)
+            if not isinstance(answer, dict) or not isinstance(answer.get("features", []), list):
+                raise Corrupt(f"{self.endpoint.url} sent a table that is not GeoJSON", str(answer).encode())
+            rows.extend(answer.get("features", []))
+            if not answer.get("nextPageToken"):
+                return rows
+            body["pageToken"] = answer["nextPageToken"]
+
+    def compute_pixels(self, body: dict[str, Any]) -> bytes:
+        """The raw bytes of one computePixels request."""
+        self._check_current()
+        with translated(self.endpoint):
+            answer = ee.data.computePixels({**body, "workloadTag": WORKLOAD_TAG})
+        if not isinstance(answer, bytes):
+            raise Corrupt(f"{self.endpoint.url} sent pixels that are not bytes", str(answer).encode())
+        return answer
+
+    def _check_current(self) -> None:
+        if self._transport is not _current:
+            raise Rejected(f"the connection to {self.endpoint.url} was replaced by a later one; connect again")
+
+
+def connect(
+    project: str | None, emulator: str | None = None, *, deadline: float = DEADLINE_SECONDS
+) -> EarthEngineSource:
+    """Connect to Earth Engine with the user's own credentials, or to the emulator at the URL ``emulator``.
+
+    ``deadline`` is the longest wait for an answer in seconds. Raises Rejected, with the remedy, where neither is
+    named, nothing answers, or the credentials or the project are refused.
+    """
+    if emulator is None and project is None:
+        raise Rejected("name a Google Cloud project with --project, or an emulator with --emulator URL")
+    if emulator is not None and not emulator.startswith(("http://", "https://")):
+        raise Rejected(f"--emulator needs a URL such as http://127.0.0.1:8017, not {emulator!r}")
+    url = (emulator or STANDARD_URL).rstrip("/")
+    endpoint = Endpoint(url=url, project=project or _EMULATOR_PROJECT, emulator=emulator is not None)
+    transport = Transport(url, deadline)
+    try:
+        for attempt in stamina.retry_context(on=_worth_repeating, attempts=_CONNECT_ATTEMPTS, timeout=None):
+            with attempt, translated(endpoint):
+                _initialise(endpoint, transport)
+    except Transient as error:
+        if isinstance(error.__cause__, ConnectionRefusedError):
+            raise endpoint.unreachable from error
+        raise
+    logger.info("connected to %s as project %s", url, endpoint.project)
+    return EarthEngineSource(endpoint, transport)
+
+
+def _anonymous() -> AnonymousCredentials:
+    return AnonymousCredentials()  # type: ignore[no-untyped-call]
+
+
+def _worth_repeating(error: Exception) -> bool:
+    return isinstance(error, Transient) and not isinstance(error.__cause__, ConnectionRefusedError)
+
+
+def _initialise(endpoint: Endpoint, transport: Transport) -> None:
+    global _current
+    ee.Reset()
+    ee.data.setMaxRetries(0)
+    # Initialize fetches a catalogue of deprecated assets from another host, without a timeout, unless it has one.
+    placeholder = ee.deprecation.DeprecatedAsset("", None, None, None)
+    ee.deprecation.deprecated_assets[placeholder.id] = placeholder
+    _current = transport
+    ee.Initialize(
+        credentials=_anonymous() if endpoint.emulator else ee.data.get_persistent_credentials(),
+        url=endpoint.url,
+        project=endpoint.project,
+        http_transport=transport,
+    )

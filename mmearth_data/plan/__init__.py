@@ -1,0 +1,10 @@
+"""The plan of a store: what was resolved for each location, and which location each row of the store is for.
+
+``Plan`` (plan.py) keeps it in the folder ``_plan`` of the store; ``acquisitions`` reads and writes what was resolved,
+``slots`` says who gets which row, ``progress`` how far it is.
+"""
+
+from mmearth_data.plan.plan import Plan, PlanError, ShardSpec, Slot
+from mmearth_data.plan.progress import StratumSummary, Summary
+
+__all__ = ["Plan", "PlanError", "ShardSpec", "Slot", "StratumSummary", "Summary"]

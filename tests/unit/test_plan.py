@@ -1,0 +1,176 @@
+"""The plan on disk: adopted once, resumed anywhere, refusing what does not belong to it."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from collecting import FormulaSource, location_table
+
+from mmearth_data.location import LocationTableError
+from mmearth_data.plan import Plan, PlanError
+from mmearth_data.plan.plan import BATCH_LOCATIONS
+from mmearth_data.source import Resolved
+from mmearth_data.store import layout
+from mmearth_data.store.files import StoreError
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    location_table(tmp_path / "locations.parquet", primaries=20, reserves=5)
+    return Plan.prepare(tmp_path / "store", tmp_path / "locations.parquet", max_shard_rows=24)
+
+
+def resolve_all(plan: Plan, source: FormulaSource) -> None:
+    for number in plan.unresolved():
+        plan.save_resolved(number, source.resolve(plan.batch(number)))
+
+
+def test_the_table_is_adopted_byte_for_byte_and_its_batches_cover_it_once(plan: Plan, tmp_path: Path) -> None:
+    original = (tmp_path / "locations.parquet").read_bytes()
+    assert (plan.store / "_plan" / "locations.parquet").read_bytes() == original
+    places = [place for number in range(plan.batches) for place in plan.batch(number)]
+    assert [place.location_id for place in places] == plan.table["location_id"].tolist()
+    assert [place.year for place in places] == plan.table["year"].tolist()
+    assert len(plan.batch(0)) == BATCH_LOCATIONS
+    assert layout.read_layout(plan.store).shard_rows == 24
+
+
+def test_preparing_again_continues_and_another_table_is_refused(plan: Plan, tmp_path: Path) -> None:
+    resolve_all(plan, FormulaSource())
+    again = Plan.prepare(plan.store, tmp_path / "locations.parquet")
+    assert again.rows_per_shard == plan.rows_per_shard
+    assert again.unresolved() == ()
+    location_table(tmp_path / "other.parquet", primaries=21, reserves=5)
+    with pytest.raises(PlanError, match=r"follows another location table; continue with .*_plan/locations\.parquet"):
+        Plan.prepare(plan.store, tmp_path / "other.parquet")
+
+
+def test_adopting_that_was_killed_half_way_starts_over(plan: Plan, tmp_path: Path) -> None:
+    (plan.store / "_plan" / "plan.json").unlink()
+    again = Plan.prepare(plan.store, tmp_path / "locations.parquet", max_shard_rows=24)
+    assert again.rows_per_shard == 24
+
+
+def test_what_was_resolved_reads_back_equal(plan: Plan) -> None:
+    source = FormulaSource(products={int(plan.table["location_id"][0]): 0})
+    resolve_all(plan, source)
+    assert plan.next_round() is not None
+    expected = {
+        entry.location_id: entry.acquisitions for n in range(plan.batches) for entry in source.resolve(plan.batch(n))
+    }
+    slots = [slot for shard in plan.pending() for slot in plan.spec(shard).slots]
+    filled = [slot for slot in slots if slot.location]
+    assert len(filled) == 80
+    for slot in filled:
+        place = plan.table[plan.table["location_id"] == slot.location["location_id"]].iloc[0]
+        assert all(slot.location[name] == place[name] for name in ("lon", "x0", "biome", "year", "rank", "split"))
+        assert repr(slot.acquisitions) == repr(expected[slot.location["location_id"]])
+        assert slot.acquisitions
+    assert all(slot.acquisitions == () for slot in slots if slot.location is None)
+    assert [slot.row for slot in slots] == list(range(len(slots)))
+
+
+def test_batches_that_are_damaged_or_missing_are_resolved_again(plan: Plan) -> None:
+    source = FormulaSource()
+    resolve_all(plan, source)
+    folder = plan.store / "_plan" / "resolved"
+    whole = (folder / "00001.parquet").read_bytes()
+    (folder / "00001.parquet").write_bytes(whole[: len(whole) // 2])
+    (folder / "00000.parquet").unlink()
+    assert plan.unresolved() == (0, 1)
+    with pytest.raises(PlanError, match="2 batches of locations are unresolved"):
+        plan.next_round()
+    resolve_all(plan, source)
+    assert (folder / "00001.parquet").read_bytes() == whole
+
+
+def test_only_the_batchs_own_locations_are_saved(plan: Plan) -> None:
+    resolved = FormulaSource().resolve(plan.batch(0))
+    with pytest.raises(PlanError, match="not batch 0"):
+        plan.save_resolved(0, resolved[::-1])
+    with pytest.raises(PlanError, match="not batch 0"):
+        plan.save_resolved(0, [*resolved, Resolved(1, ())])
+
+
+def test_rounds_wait_for_their_shards_and_survive_a_kill_while_planning(plan: Plan) -> None:
+    resolve_all(plan, FormulaSource())
+    given = plan.next_round()
+    assert given == plan.pending() == (0, 1, 2, 3)
+    assert layout.read_layout(plan.store).rows == 4 * 24
+    with pytest.raises(PlanError, match="4 shards are not committed"):
+        plan.next_round()
+    specs = [plan.spec(shard) for shard in given]
+    (plan.store / "_plan" / "round-00.parquet").unlink()  # killed after the arrays grew, before the round was saved
+    assert plan.next_round() == given
+    assert repr([plan.spec(shard) for shard in given]) == repr(specs)
+    with pytest.raises(PlanError, match="shard 9 was not given out"):
+        plan.spec(9)
+
+
+def test_the_slots_do_not_depend_on_when_batches_were_resolved(plan: Plan, tmp_path: Path) -> None:
+    other = Plan.prepare(tmp_path / "other", tmp_path / "locations.parquet", max_shard_rows=24)
+    source = FormulaSource(products={int(i): 0 for i in plan.table["location_id"][::7]})
+    for one, order in ((plan, 1), (other, -1)):
+        for number in one.unresolved()[::order]:
+            one.save_resolved(number, source.resolve(one.batch(number)))
+        one.next_round()
+    assert (plan.store / "_plan" / "round-00.parquet").read_bytes() == (
+        other.store / "_plan" / "round-00.parquet"
+    ).read_bytes()
+
+
+def test_locations_without_products_are_passed_over_by_rank(plan: Plan) -> None:
+    table = plan.table
+    first = table[(table["biome"] == table["biome"][0]) & (table["year"] == 2018)].sort_values("rank")
+    gone = first["location_id"].to_numpy()[:7]
+    resolve_all(plan, FormulaSource(products={int(i): 0 for i in gone}))
+    plan.next_round()
+    slots = [slot for shard in plan.pending() for slot in plan.spec(shard).slots if slot.location]
+    ranks = sorted(s.location["rank"] for s in slots if s.location["location_id"] in set(first["location_id"]))
+    assert ranks == list(range(7, 25))
+    assert len(slots) == 80 - 2
+
+
+def test_a_summary_before_anything_is_stored(plan: Plan) -> None:
+    before = plan.summary()
+    assert (before.locations, before.resolved, before.rounds, before.shards, before.stored) == (100, 0, 0, 0, 0)
+    assert before.quota == 80
+    assert before.dry == ()
+    resolve_all(plan, FormulaSource(default_products=0))
+    assert plan.next_round() is None
+    after = plan.summary()
+    assert after.resolved == 100
+    assert [dataclasses.astuple(s)[1:] for s in after.dry] == [(y, 20, 0, 0, True) for y in (2018, 2019) * 2]
+
+
+def test_bad_places_get_one_line_and_a_remedy(plan: Plan, tmp_path: Path) -> None:
+    with pytest.raises(LocationTableError, match="does not exist; make it with"):
+        Plan.prepare(tmp_path / "new", tmp_path / "nowhere.parquet")
+    with pytest.raises(PlanError, match="has no plan; make one with"):
+        Plan.open(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot write"):
+        Plan.prepare(tmp_path / "file" / "store", tmp_path / "locations.parquet")
+    full = tmp_path / "full"
+    shutil.copytree(plan.store, full)
+    shutil.rmtree(full / "_plan")
+    location_table(tmp_path / "other.parquet", primaries=21, reserves=5)
+    with pytest.raises(StoreError, match="already holds a store"):
+        Plan.prepare(full, tmp_path / "other.parquet")
+    settings = plan.store / "_plan" / "plan.json"
+    settings.write_text(settings.read_text().replace('"format": 1', '"format": 9'))
+    with pytest.raises(PlanError, match="format 9"):
+        Plan.open(plan.store)
+
+
+def test_era5_gaps_survive_saving(plan: Plan) -> None:
+    resolve_all(plan, FormulaSource())
+    plan.next_round()
+    values = [a.era5 for shard in plan.pending() for slot in plan.spec(shard).slots for a in slot.acquisitions]
+    masked = [np.isnan(v).all() for v in values]
+    assert any(masked)
+    assert not all(masked)
