@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import zarr
 from numpy.typing import NDArray
-from zarr.core.buffer import default_buffer_prototype
-from zarr.storage import MemoryStore
+from zarr import Array, AsyncArray
+from zarr.storage import MemoryStore, StorePath
 
 from mmearth_data.modalities import STORED, Modality
 from mmearth_data.store.commits import (
@@ -116,7 +115,7 @@ def _check_outcomes(layout: Layout, shard: int, data: ShardData, fractions: Mapp
     refuse(stored & ~located, "a stored row must have a location_id")
     refuse(stored & ~np.isin(sentinel2, (Status.COMPLETE, Status.PARTIAL)), "a stored row must have sentinel2")
     refuse(stored & np.array(table["time"].is_null()), "a stored row must have the time of its acquisition")
-    refuse(stored == (located & reason), "a location's row must give a reason if, and only if, it is vacant")
+    refuse(reason != (located & ~stored), "a row must give a reason where its location gave way, and only there")
     for index, modality in enumerate(STORED):
         name, status = modality.name, data.status[:, index]
         some = (fractions[name] > 0).any(axis=1)
@@ -138,17 +137,19 @@ def _valid_fraction(modality: Modality, array: NDArray[Any]) -> NDArray[np.float
     return fractions
 
 
-def _encode(document: Mapping[str, Any], shard_rows: int, array: NDArray[Any]) -> bytes:
+def _encode(document: dict[str, Any], shard_rows: int, array: NDArray[Any]) -> bytes:
     """The bytes of one Zarr shard of the array that ``document`` describes, every inner chunk present."""
-    one_shard = {**document, "shape": [shard_rows, *document["shape"][1:]]}
-    metadata = zarr.core.metadata.ArrayV3Metadata.from_dict(one_shard)
-    prototype = default_buffer_prototype()
-    memory: dict[str, Any] = {"zarr.json": metadata.to_buffer_dict(prototype)["zarr.json"]}
+    one_shard: Any = {**document, "shape": [shard_rows, *document["shape"][1:]]}
+    memory: dict[str, Any] = {}
     # Without write_empty_chunks Zarr leaves out a file that is all no-data, and a missing file reads as no-data too.
-    with zarr.config.set({"array.write_empty_chunks": True}):
-        target = zarr.open_array(MemoryStore(memory), mode="r+", zarr_format=3)
-    target[:] = array
-    (content,) = (value for name, value in memory.items() if name != "zarr.json")
+    # It is set here and not in Zarr's global configuration because several shards are encoded at once.
+    target = AsyncArray(
+        metadata=one_shard,
+        store_path=StorePath(MemoryStore(memory)),
+        config={"order": "C", "write_empty_chunks": True},
+    )
+    Array(target)[:] = array
+    (content,) = memory.values()
     return bytes(content.to_bytes())
 
 
