@@ -57,7 +57,10 @@ class ImageAsset:
 class CollectionAsset(Protocol):
     """An image collection that lists only what a query may hit."""
 
-    id: str
+    @property
+    def id(self) -> str:
+        """The collection's full id."""
+        ...
 
     def query(
         self, bounds: tuple[float, float, float, float] | None, start: int | None, end: int | None
@@ -87,3 +90,13 @@ class Archive(Protocol):
     def lookup(self, asset_id: str) -> ImageAsset | CollectionAsset | FeatureAsset | None:
         """The asset called ``asset_id`` (an image inside a collection by its full id), or None."""
         ...
+
+
+@dataclass(frozen=True)
+class TiledImage(ImageAsset):
+    """One image whose pixels lie in several files with grids of their own; ``bands`` is empty, the tiles have them.
+
+    Every tile has the same bands in the same order. ``footprint`` is the union of the tiles'.
+    """
+
+    tiles: tuple[ImageAsset, ...] = ()

@@ -1,0 +1,84 @@
+"""Elements: features and the properties of anything in a collection."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+from mmearth_data.emulator.collections import Element, index_of, single
+from mmearth_data.emulator.errors import ServiceError
+from mmearth_data.emulator.registry import algorithm
+from mmearth_data.emulator.values import Date, ErrorMargin, Feature, Geometry, Image, shape_of
+
+_OWN_GEOMETRY = "system:footprint"
+
+
+@algorithm("Feature")
+def feature(geometry: Geometry | None, metadata: dict[str, Any]) -> Feature:
+    """A feature of a geometry (or none) with properties."""
+    return Feature(geometry, dict(metadata))
+
+
+@algorithm("Element.get")
+def get(object: Element, property: str) -> Any:
+    """A property's value, null if there is none."""
+    if property == "system:index":
+        return index_of(object)
+    return single(object, "Element.get").properties.get(property)
+
+
+def _stored(value: Any) -> Any:
+    """Dates become numbers when they are kept as properties."""
+    return value.ms if isinstance(value, Date) else value
+
+
+@algorithm("Element.set", transparent="object")
+def set_property(object: Element, key: str, value: Any) -> Feature | Image:
+    """The element with one property changed."""
+    return set_properties(object, {key: value})
+
+
+@algorithm("Element.setMulti")
+def set_properties(object: Element, properties: dict[str, Any]) -> Feature | Image:
+    """The element with several properties changed."""
+    if _OWN_GEOMETRY in properties:
+        raise ServiceError("Element.set: the emulator does not implement changing 'system:footprint'.")
+    item = single(object, "Element.set")
+    return replace(item, properties={**item.properties, **{key: _stored(v) for key, v in properties.items()}})
+
+
+@algorithm("Image.id", "Feature.id")
+def identifier(element: Element) -> str | None:
+    """What the element is called within its collection."""
+    return index_of(element)
+
+
+@algorithm("Feature.select")
+def select(
+    input: Element, propertySelectors: list[str], newProperties: list[str] | None, retainGeometry: bool
+) -> Feature:
+    """A feature with chosen properties, by name or regular expression, optionally renamed."""
+    item = single(input, "Feature.select")
+    if not isinstance(item, Feature):
+        raise ServiceError("Feature.select: the element is not a feature.")
+    chosen: dict[str, Any] = {}
+    for selector in propertySelectors:
+        found = [name for name in item.properties if name == selector or re.fullmatch(selector, name)]
+        chosen.update({name: item.properties[name] for name in found})
+    if newProperties is not None:
+        if len(newProperties) != len(chosen):
+            raise ServiceError(f"Feature.select: {len(newProperties)} new names for {len(chosen)} properties.")
+        chosen = dict(zip(newProperties, chosen.values(), strict=True))
+    index = {key: value for key, value in item.properties.items() if key == "system:index"}
+    return Feature(item.geometry if retainGeometry else None, {**index, **chosen})
+
+
+@algorithm("Feature.geometry", "Image.geometry")
+def geometry(feature: Element, maxError: ErrorMargin | None) -> Geometry | None:
+    """A feature's geometry, an image's footprint."""
+    item = single(feature, "Feature.geometry")
+    if isinstance(item, Feature):
+        return item.geometry
+    shape = shape_of(item)
+    return None if shape is None else Geometry(shape)

@@ -1,0 +1,66 @@
+"""Masks: filling masked pixels, masking more of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from shapely.geometry.base import BaseGeometry
+
+from mmearth_data.emulator.algorithms.arithmetic import paired
+from mmearth_data.emulator.bands import Band, Pixels, cast, constant
+from mmearth_data.emulator.errors import ServiceError
+from mmearth_data.emulator.frames import Frames, PixelGrid
+from mmearth_data.emulator.registry import algorithm
+from mmearth_data.emulator.values import Image
+
+
+@algorithm("Image.unmask")
+def unmask(input: Image, value: Image | None, sameFootprint: bool) -> Image:
+    """Masked pixels take value and mask of another image (0 by default).
+
+    With ``sameFootprint``, pixels whose centre is outside the input's footprint stay masked.
+    """
+    filling = Image((constant("constant", 0),)) if value is None else value
+    if len(filling.bands) not in (1, len(input.bands)):
+        raise ServiceError(
+            f"Image.unmask: 'value' has {len(filling.bands)} bands; it must have 1 or as many as 'input', "
+            f"which has {len(input.bands)}."
+        )
+    inside = input.footprint if sameFootprint else None
+    bands = tuple(_filled(band, other, inside) for band, other in paired(input, filling, "Image.unmask"))
+    return replace(input, bands=bands, footprint=input.footprint if sameFootprint else None)
+
+
+def _filled(band: Band, filling: Band, footprint: BaseGeometry | None) -> Band:
+    dtype = str(np.promote_types(band.dtype, filling.dtype))
+
+    def pixels(grid: PixelGrid, frames: Frames) -> Pixels:
+        values, valid = band.pixels(grid, frames)
+        values = cast(values, dtype)
+        if valid.all():
+            return Pixels(values, valid)
+        other = filling.pixels(grid, frames)
+        wanted = ~valid & other.valid
+        if footprint is not None:
+            wanted &= frames.covered(footprint, grid)
+        return Pixels(np.where(wanted, cast(other.values, dtype), values), valid | wanted)
+
+    return Band(band.name, dtype, band.grid, pixels)
+
+
+@algorithm("Image.updateMask", transparent="image")
+def update_mask(image: Image, mask: Image) -> Image:
+    """The image with pixels masked where the mask is 0 or masked itself."""
+    if len(mask.bands) not in (1, len(image.bands)):
+        raise ServiceError(f"Image.updateMask: 'mask' has {len(mask.bands)} bands, 'image' {len(image.bands)}.")
+    return image.with_bands(tuple(_masked(band, by) for band, by in paired(image, mask, "Image.updateMask")))
+
+
+def _masked(band: Band, by: Band) -> Band:
+    def pixels(grid: PixelGrid, frames: Frames) -> Pixels:
+        values, valid = band.pixels(grid, frames)
+        mask = by.pixels(grid, frames)
+        return Pixels(values, valid & mask.valid & (mask.values != 0))
+
+    return replace(band, pixels=pixels, grid=None if band.tiles else band.grid, tiles=())

@@ -1,0 +1,159 @@
+"""Binding arguments: by Earth Engine's signature table, promoted to the types that it names.
+
+Nothing is guessed: an unknown algorithm, an unknown or missing argument, and a value of the wrong type are each a 400
+that says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mmearth_data.emulator.bands import constant
+from mmearth_data.emulator.collections import Query, is_collection
+from mmearth_data.emulator.errors import ServiceError
+from mmearth_data.emulator.geojson import geometry_of
+from mmearth_data.emulator.registry import ALGORITHMS, Algorithm, Context
+from mmearth_data.emulator.values import (
+    Date,
+    DateRange,
+    ErrorMargin,
+    Feature,
+    Geometry,
+    Image,
+    Projection,
+    Reducer,
+    moment,
+)
+from mmearth_data.emulator.wheel import signatures
+
+
+def algorithm_named(name: str) -> Algorithm:
+    """The algorithm called ``name``; a 400 that tells whether Earth Engine or only the emulator lacks it."""
+    if name in ALGORITHMS:
+        return ALGORITHMS[name]
+    if name in signatures():
+        raise ServiceError(f"The emulator does not implement the algorithm '{name}'.")
+    raise ServiceError(f"Unknown algorithm: no function called '{name}'.")
+
+
+def call(algorithm: Algorithm, given: Mapping[str, Any], context: Context) -> Any:
+    """The algorithm's result for arguments given by name."""
+    name, parameters = algorithm.signature.name, algorithm.signature.parameters
+    for argument in given:
+        if argument not in parameters:
+            raise ServiceError(f"{name}: Unrecognized argument '{argument}'; it takes {', '.join(parameters)}.")
+    bound: dict[str, Any] = {}
+    for parameter in parameters.values():
+        value = given.get(parameter.name)
+        if parameter.name not in algorithm.takes:
+            if value is not None and value != parameter.default:
+                raise ServiceError(f"{name}: the emulator does not implement the argument '{parameter.name}'.")
+            continue
+        if value is None:
+            if not parameter.optional:
+                raise ServiceError(f"{name}: Parameter '{parameter.name}' is required and may not be null.")
+            bound[parameter.name] = parameter.default
+        else:
+            bound[parameter.name] = promoted(value, parameter.type, f"{name}: Parameter '{parameter.name}'")
+    if algorithm.wants_context:
+        return algorithm.handler(context, **bound)
+    return algorithm.handler(**bound)
+
+
+def promoted(value: Any, wanted: str, where: str) -> Any:
+    """The value as the type that a signature names (its part before "<"); a 400 if it cannot be one."""
+    base = wanted.partition("<")[0]
+    if base in ("Object", "any", ""):
+        return value
+    if base not in _PROMOTIONS:
+        raise ServiceError(f"{where}: the emulator does not know the type {wanted}.")
+    result = _PROMOTIONS[base](value)
+    if result is None:
+        raise ServiceError(f"{where} has wrong type: expected {wanted}, got {kind_of(value)}.")
+    if base == "List" and "<" in wanted:
+        inner = wanted[wanted.index("<") + 1 : -1]
+        return [promoted(item, inner, f"{where}, item {i},") for i, item in enumerate(result)]
+    return result
+
+
+def kind_of(value: Any) -> str:
+    """What Earth Engine would call a value."""
+    if isinstance(value, bool):
+        return "Boolean"
+    names: tuple[tuple[type, str], ...] = ((int, "Integer"), (float, "Float"), (str, "String"), (list, "List"))
+    for python, name in (*names, (dict, "Dictionary")):
+        if isinstance(value, python):
+            return name
+    return "Collection" if is_collection(value) else type(value).__name__
+
+
+def _only(*types: type) -> Callable[[Any], Any]:
+    return lambda value: value if isinstance(value, types) else None
+
+
+def _number(value: Any) -> int | float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _integer(value: Any) -> int | None:
+    return int(value) if _number(value) is not None and value == int(value) else None
+
+
+def _image(value: Any) -> Image | None:
+    if _number(value) is not None:
+        return Image((constant("constant", value),))
+    return value if isinstance(value, Image) else None
+
+
+def _date(value: Any) -> Date | None:
+    return Date(moment(value)) if isinstance(value, Date | int | float | str) else None
+
+
+def _geometry(value: Any) -> Geometry | None:
+    if isinstance(value, Feature):
+        return value.geometry
+    if isinstance(value, dict) and "type" in value:
+        return geometry_of(value)
+    return value if isinstance(value, Geometry) else None
+
+
+def _projection(value: Any) -> Projection | None:
+    if isinstance(value, str):
+        return Projection(value)
+    return value if isinstance(value, Projection) else None
+
+
+def _margin(value: Any) -> ErrorMargin | None:
+    if _number(value) is not None:
+        return ErrorMargin(value, "meters")
+    return value if isinstance(value, ErrorMargin) else None
+
+
+def _collection(value: Any) -> Any:
+    return value if is_collection(value) else None
+
+
+_PROMOTIONS: dict[str, Callable[[Any], Any]] = {
+    "Number": _number,
+    "Float": _number,
+    "Integer": _integer,
+    "Long": _integer,
+    "String": _only(str),
+    "Boolean": _only(bool),
+    "List": _only(list),
+    "Dictionary": _only(dict),
+    "Date": _date,
+    "DateRange": _only(DateRange),
+    "Geometry": _geometry,
+    "Feature": _only(Feature),
+    "Element": lambda value: value if isinstance(value, Feature | Image) or is_collection(value) else None,
+    "Image": _image,
+    "ImageCollection": _collection,
+    "FeatureCollection": _collection,
+    "Filter": lambda value: value if isinstance(getattr(value, "query", None), Query) else None,
+    "Projection": _projection,
+    "ErrorMargin": _margin,
+    "Reducer": _only(Reducer),
+    "Algorithm": lambda value: value if hasattr(value, "keeps_element") else None,
+}

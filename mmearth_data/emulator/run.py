@@ -1,0 +1,127 @@
+"""Running the emulator: in this process for tests and demos, or until a signal for the command line."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import signal
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Literal
+
+from mmearth_data.emulator import faults, world
+from mmearth_data.emulator.assets import Archive
+from mmearth_data.emulator.errors import EmulatorError
+from mmearth_data.emulator.limits import Gate
+from mmearth_data.emulator.mounts import Mounted, read_mounts
+from mmearth_data.emulator.requestlog import RequestLog
+from mmearth_data.emulator.server import Backend, Server
+from mmearth_data.emulator.service import Service
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EmulatorConfig:
+    """An Earth Engine to run against offline."""
+
+    port: int = 8017
+    """Port of the loopback interface; 0 takes a free one."""
+    world: Literal["earth", "flat"] = "earth"
+    """The procedural Earth, or a flat one for benchmarks."""
+    seed: int = 0
+    """Which procedural Earth."""
+    latency: int = 0
+    """Milliseconds that every compute request waits."""
+    faults: str = ""
+    """Injected failures, e.g. 429=0.05,500=0.02,drop=0.01,truncate=0.01,garbage=0.01,seed=7."""
+    mount: tuple[str, ...] = ()
+    """ASSET=PATH: serve a folder of GeoTIFFs with JSON sidecars, or a vector file, as that asset."""
+    log: Path | None = None
+    """File to append one JSON line per request to."""
+
+
+class Emulator:
+    """A running emulator: a context manager with a ``url``.
+
+    ``archive`` replaces the world and mounts of the configuration. Raises EmulatorError where it cannot start.
+    """
+
+    def __init__(self, config: EmulatorConfig | None = None, archive: Archive | None = None) -> None:
+        self.config = config or EmulatorConfig(port=0)
+        self._archive = archive
+        self._server: Server | None = None
+        self._thread: threading.Thread | None = None
+        self._log: RequestLog | None = None
+
+    @property
+    def url(self) -> str:
+        """What ``ee.Initialize(url=…)`` takes."""
+        if self._server is None:
+            raise EmulatorError("the emulator is not running; start it first")
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def start(self) -> Emulator:
+        """Listen and answer in background threads."""
+        config = self.config
+        rates = faults.parse(config.faults)
+        if config.latency < 0:
+            raise EmulatorError(f"--latency: {config.latency} ms is negative; use 0 or more")
+        archive = self._archive
+        if archive is None:
+            archive = Mounted(world.build(config.world, config.seed), read_mounts(config.mount))
+        self._log = RequestLog(config.log)
+        backend = Backend(Service(archive), self._log, faults.Faults(rates), config.latency / 1000, Gate())
+        try:
+            self._server = Server(config.port, backend)
+        except OSError as error:
+            self._log.close()
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise
+            raise EmulatorError(
+                f"port {config.port} is not free ({error.strerror}); choose another with --port, 0 for any"
+            ) from None
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="emulator", daemon=True)
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop answering and close every connection."""
+        if self._server is not None and self._thread is not None and self._log is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()
+            self._log.close()
+        self._server = self._thread = self._log = None
+
+    def __enter__(self) -> Emulator:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def serve(config: EmulatorConfig) -> None:
+    """Run the emulator until SIGINT or SIGTERM, then end it cleanly; for the main thread."""
+    ended = threading.Event()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        ended.set()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with Emulator(config) as emulator:
+            logger.info(
+                "Earth Engine emulator at %s (world %s, seed %d); end it with Ctrl-C",
+                emulator.url,
+                config.world,
+                config.seed,
+            )
+            ended.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

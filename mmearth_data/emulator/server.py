@@ -1,0 +1,225 @@
+"""The HTTP face of the emulator: the paths that the earthengine-api client uses, on the loopback interface.
+
+Source of the paths and bodies: the REST reference (v1) and the discovery document in the client's wheel.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import re
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+from mmearth_data.emulator import limits, wheel
+from mmearth_data.emulator.errors import ServiceError
+from mmearth_data.emulator.faults import Faults
+from mmearth_data.emulator.requestlog import Entry, RequestLog
+from mmearth_data.emulator.service import Answer, Service
+
+logger = logging.getLogger(__name__)
+
+_COMPUTE = re.compile(r"^/v1(?:alpha|beta)?/projects/[^/]+/([a-z]+):([A-Za-z]+)$")
+_ALGORITHMS = re.compile(r"^/v1(?:alpha|beta)?/projects/[^/]+/algorithms$")
+_ABOUT = (
+    "This is mmearth's emulator of Earth Engine: a server on this machine that answers the earthengine-api client from "
+    "a procedural Earth and mounted files. It is not Google's service and holds no observation of the real Earth "
+    "beyond what was mounted.\n"
+)
+_TOKEN = b'{"access_token": "emulated", "expires_in": 3600, "token_type": "Bearer"}'
+_IDLE_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What the handler of a request needs: the service and what stands before it."""
+
+    service: Service
+    log: RequestLog
+    faults: Faults
+    latency: float
+    """Seconds that every compute request waits, holding its place, before it is answered."""
+    gate: limits.Gate
+
+
+class _Abort(Exception):  # noqa: N818 - not an error: the connection is to end without an answer
+    """The connection is to be closed at once."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection."""
+
+    protocol_version = "HTTP/1.1"
+    server_version = "EarthEngineEmulator/1"
+    disable_nagle_algorithm = True
+    wbufsize = 65536
+    timeout = _IDLE_SECONDS
+    server: Server
+
+    def do_GET(self) -> None:
+        """Discovery, algorithms, and a line for people."""
+        path = urlsplit(self.path).path
+        if path == "/$discovery/rest":
+            self._respond("discovery", lambda: Answer(wheel.discovery_document()))
+        elif _ALGORITHMS.match(path):
+            self._respond("algorithms", lambda: Answer(wheel.algorithms_document()))
+        elif path == "/":
+            self._respond("about", lambda: Answer(_ABOUT.encode(), "text/plain; charset=UTF-8"))
+        else:
+            self._respond("unknown", self._not_found)
+
+    def do_POST(self) -> None:
+        """The compute verbs and the token of service accounts."""
+        path = urlsplit(self.path).path
+        match = _COMPUTE.match(path)
+        if match:
+            self._respond(match[2], lambda: self._compute(f"{match[1]}:{match[2]}"), faulty=True)
+        elif path == "/token":
+            self._respond("token", lambda: Answer(_TOKEN))
+        else:
+            self._respond("unknown", self._not_found)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Requests go to the request log instead of standard error."""
+
+    def _not_found(self) -> Answer:
+        raise ServiceError(f"The emulator does not serve {self.command} {urlsplit(self.path).path}.", 404)
+
+    def _respond(self, kind: str, make: Callable[[], Answer], faulty: bool = False) -> None:
+        """Read the request, make the answer, send it (or fail as drawn) and log what happened."""
+        self._began, self._started = datetime.now(UTC), time.perf_counter()
+        backend = self.server.backend
+        self._tag, fault = "", None
+        try:
+            self._body = self._read()
+            fault = backend.faults.draw(self._body) if faulty else None
+            if fault is not None and fault.isdigit():
+                raise ServiceError("Injected failure.", int(fault))
+            status, answer = 200, make()
+        except ServiceError as error:
+            status, answer = error.code, Answer(json.dumps(error.payload()).encode())
+        except Exception:  # a server answers 500 for whatever went wrong, and says so in its log
+            logger.exception("cannot answer %s %s", self.command, self.path)
+            failure = ServiceError("Internal error of the emulator; its log has the traceback.", 500)
+            status, answer = 500, Answer(json.dumps(failure.payload()).encode())
+        try:
+            sent = self._send(status, answer, fault)
+        except (_Abort, ConnectionError, TimeoutError):
+            self.close_connection, sent = True, 0
+        self._log(kind, status, sent, fault)
+
+    def _read(self) -> bytes:
+        length = int(self.headers.get("Content-Length") or 0)
+        if length > limits.MAX_REQUEST_BYTES:
+            self._drain(length)
+        limits.check_request_size(length)
+        return self.rfile.read(length)
+
+    def _drain(self, length: int) -> None:
+        """Swallow a body that is refused, so that the client reads the refusal instead of a reset connection."""
+        while length > 0:
+            piece = self.rfile.read(min(length, 2**20))
+            if not piece:
+                return
+            length -= len(piece)
+
+    def _compute(self, verb: str) -> Answer:
+        try:
+            body = json.loads(self._body)
+        except ValueError as error:
+            raise ServiceError(f"Invalid JSON payload received: {error}.") from None
+        if not isinstance(body, dict):
+            raise ServiceError("Invalid JSON payload received: it must be an object.")
+        self._tag = str(body.get("workloadTag", ""))
+        backend = self.server.backend
+        with backend.gate.enter():
+            if backend.latency:
+                time.sleep(backend.latency)
+            return backend.service.answer(verb, body)
+
+    def _send(self, status: int, answer: Answer, fault: str | None) -> int:
+        """Send the answer, or what a fault makes of it; how many bytes of body were sent."""
+        content = answer.body
+        if fault == "drop":
+            self.connection.shutdown(socket.SHUT_RDWR)
+            raise _Abort
+        if fault == "garbage":
+            content = random.Random(content).randbytes(len(content))
+        self.send_response(status)
+        self.send_header("Content-Type", answer.content_type)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if fault == "truncate":
+            content = content[: len(content) // 2]
+            self.close_connection = True
+        self.wfile.write(content)
+        self.wfile.flush()
+        return len(content)
+
+    def _log(self, kind: str, status: int, sent: int, fault: str | None) -> None:
+        client = self.headers.get("X-Goog-Api-Client") or self.headers.get("User-Agent") or ""
+        self.server.backend.log.write(
+            Entry(
+                time=self._began.isoformat(timespec="milliseconds"),
+                method=self.command,
+                path=self.path,
+                kind=kind,
+                status=status,
+                ms=round(1000 * (time.perf_counter() - self._started), 3),
+                bytes=sent,
+                client=client.partition(" ")[0],
+                tag=self._tag,
+                fault=fault or "",
+            )
+        )
+
+
+class Server(ThreadingHTTPServer):
+    """Listens on the loopback interface; closing it ends its connections too."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, port: int, backend: Backend) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
+        self.backend = backend
+        self._open: set[socket.socket] = set()
+        self._open_lock = threading.Lock()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Remember the connection, then serve it in a thread."""
+        with self._open_lock:
+            self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Forget the connection and close it."""
+        with self._open_lock:
+            self._open.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        """Stop listening and end the connections that clients keep alive."""
+        super().server_close()
+        with self._open_lock:
+            for connection in self._open:
+                try:
+                    connection.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    continue  # the client has closed it already
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away in the middle of a request is no error of the server's; anything else is."""
+        if isinstance(sys.exception(), ConnectionError | TimeoutError):
+            logger.debug("connection from %s ended early", client_address)
+        else:
+            logger.exception("connection from %s failed", client_address)

@@ -1,0 +1,162 @@
+"""What expressions evaluate to, besides numbers, strings, lists and dictionaries.
+
+Edges of geometries are straight in the geometry's own CRS; Earth Engine would bend those of longitude and latitude
+along great circles unless told otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from mmearth_data.emulator.assets import ImageAsset, TiledImage
+from mmearth_data.emulator.bands import Band, mosaic, source
+from mmearth_data.emulator.errors import ServiceError
+from mmearth_data.emulator.frames import Transform, transformer
+
+DEGREES = "EPSG:4326"
+_EDGE_METRES = 1500.0
+"""Edges in projected CRS are split to this length before they are unprojected: they bow by under 0.1 m then."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A shape in a CRS."""
+
+    shape: BaseGeometry
+    crs: str = DEGREES
+
+    @cached_property
+    def degrees(self) -> BaseGeometry:
+        """The shape in longitude and latitude, planar."""
+        if self.crs == DEGREES:
+            return self.shape
+        change = transformer(self.crs, DEGREES)
+        split = shapely.segmentize(self.shape, _EDGE_METRES)
+        return shapely.transform(split, lambda xy: np.column_stack(change.transform(xy[:, 0], xy[:, 1])))
+
+
+@dataclass(frozen=True)
+class Date:
+    """A moment, in ms since 1970 (UTC)."""
+
+    ms: int
+
+    @property
+    def utc(self) -> datetime:
+        """The moment as a datetime."""
+        return datetime.fromtimestamp(self.ms / 1000, UTC)
+
+
+@dataclass(frozen=True)
+class DateRange:
+    """Moments from ``start`` up to but not including ``end``, in ms."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A CRS with the affine of a pixel grid."""
+
+    crs: str
+    transform: Transform = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+
+
+@dataclass(frozen=True)
+class ErrorMargin:
+    """How far geometry may be off; kept, not used: geometry here is exact."""
+
+    value: float | None
+    unit: str
+
+
+@dataclass(frozen=True)
+class Reducer:
+    """A statistic by name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A geometry (or none) with properties; ``system:index`` among them names it within its collection."""
+
+    geometry: Geometry | None
+    properties: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Image:
+    """Bands with properties and a footprint in degrees (None: everywhere)."""
+
+    bands: tuple[Band, ...]
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    footprint: BaseGeometry | None = None
+
+    def band(self, name: str) -> Band | None:
+        """The band called ``name``, if there is one."""
+        return next((band for band in self.bands if band.name == name), None)
+
+    def with_bands(self, bands: tuple[Band, ...]) -> Image:
+        """The same image with other bands."""
+        return replace(self, bands=bands)
+
+
+class Function(Protocol):
+    """A function of an expression."""
+
+    @property
+    def keeps_element(self) -> bool:
+        """Whether it visibly returns its only argument with footprint and time unchanged."""
+        ...
+
+    def __call__(self, *values: Any) -> Any:
+        """The result for arguments by position."""
+        ...
+
+
+def image_of(asset: ImageAsset) -> Image:
+    """The image that an asset is, with the ids that Earth Engine adds to its properties."""
+    properties = {**asset.properties, "system:id": asset.id, "system:index": asset.id.rpartition("/")[2]}
+    if not isinstance(asset, TiledImage):
+        return Image(tuple(source(band, asset.footprint) for band in asset.bands), properties, asset.footprint)
+    tiles = [image_of(tile) for tile in asset.tiles]
+    bands = tuple(mosaic([tile.bands[i] for tile in tiles]) for i in range(len(tiles[0].bands)))
+    return Image(bands, properties, asset.footprint)
+
+
+def moment(value: object) -> int:
+    """Milliseconds since 1970 of a Date, of such a number, or of an ISO 8601 string (UTC by default); else a 400."""
+    if isinstance(value, Date):
+        return value.ms
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return int(value)
+    if isinstance(value, str):
+        try:
+            parsed = datetime.fromisoformat(value)
+        except ValueError:
+            raise ServiceError(f"Date: Bad date/time '{value}'.") from None
+        return round((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1000)
+    raise ServiceError(f"Date: cannot make a date of {type(value).__name__}.")
+
+
+def time_of(element: Feature | Image) -> int | None:
+    """``system:time_start`` of an element in ms, if it has one."""
+    value = element.properties.get("system:time_start")
+    return None if value is None else moment(value)
+
+
+def shape_of(element: Feature | Image) -> BaseGeometry | None:
+    """An element's geometry in degrees: a feature's own, an image's footprint (the whole Earth if it has no edge)."""
+    if isinstance(element, Feature):
+        return None if element.geometry is None else element.geometry.degrees
+    return shapely.box(-180, -90, 180, 90) if element.footprint is None else element.footprint
