@@ -50,7 +50,7 @@ VERBS: dict[str, Verb] = {
         is_flow=True,
     ),
     "pretrain": Verb(
-        "pretrain an MP-MAE on a store", "mmearth_train.pretrain:PretrainConfig", "mmearth_train.pretrain:pretrain"
+        "pretrain an MP-MAE on a store", "mmearth_train.config:PretrainConfig", "mmearth_train.pretrain:pretrain"
     ),
     "evaluate": Verb(
         "probe frozen encoders", "mmearth_train.evaluate:EvaluateConfig", "flows.evaluate:run", is_flow=True
@@ -58,8 +58,8 @@ VERBS: dict[str, Verb] = {
     "report": Verb("write one HTML page about a store and its runs", "flows.report:ReportConfig", "flows.report:run"),
     "emulator": Verb(
         "serve an Earth Engine to run against offline",
-        "mmearth_data.emulator:EmulatorConfig",
-        "mmearth_data.emulator:serve",
+        "mmearth_data.emulator.run:EmulatorConfig",
+        "mmearth_data.emulator.run:serve",
     ),
 }
 
@@ -102,6 +102,15 @@ def _call(verb: Verb, settings: object) -> int:
     return code if isinstance(code, int) else 0
 
 
+def _exit_code(error: Exception) -> int:
+    """1 for what failed on the way and may succeed next time, 2 for what must be mended first."""
+    from mmearth_data.source import Rejected, SourceError
+
+    if isinstance(error, Rejected):
+        return 2
+    return 1 if isinstance(error, SourceError | RuntimeError) else 2
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one verb and exit with its code; our own errors become one line, anything else keeps its traceback."""
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -112,7 +121,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if name not in VERBS:
         print(f"mmearth: no verb {name!r}; choose from: {', '.join(VERBS)}", file=sys.stderr)
         sys.exit(2)
-    logging.basicConfig(level=os.environ.get("MMEARTH_LOG", "WARNING"), format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    # On the handler, for Prefect's loggers set levels of their own. A server says where it listens.
+    handler.setLevel(os.environ.get("MMEARTH_LOG", "INFO" if name == "emulator" else "WARNING"))
+    logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(name)s: %(message)s", handlers=[handler])
     try:
         code = _run(name, rest)
     except KeyboardInterrupt:
@@ -122,5 +134,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if type(error).__module__.split(".")[0] not in OURS:
             raise
         print(f"mmearth {name}: {error}", file=sys.stderr)
-        code = 2 if isinstance(error, ValueError) else 1
+        code = _exit_code(error)
     sys.exit(code)

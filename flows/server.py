@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +17,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from flows.loopback import comes_up, end, free_port
 
 STARTUP_SECONDS = 120.0
 _GRACE_SECONDS = 3.0
@@ -32,13 +33,6 @@ QUIET = {
 
 class ServerError(RuntimeError):
     """The temporary Prefect server did not come up."""
-
-
-def _free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _answers(url: str) -> bool:
@@ -76,7 +70,7 @@ def prefect_server() -> Iterator[str]:
     home = Path(os.environ.get("PREFECT_HOME", Path.home() / ".prefect"))
     home.mkdir(parents=True, exist_ok=True)
     log = home / "temporary-server.log"
-    port = _free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}/api"
     with log.open("ab") as sink:
         process = subprocess.Popen(
@@ -88,11 +82,8 @@ def prefect_server() -> Iterator[str]:
             env={**os.environ, "PREFECT_UI_ENABLED": "0"},
         )
     try:
-        deadline = time.monotonic() + STARTUP_SECONDS
-        while not _answers(url):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise ServerError(f"the temporary Prefect server did not start; see {log}, or set PREFECT_API_URL")
-            time.sleep(0.2)
+        if not comes_up(process, lambda: _answers(url), STARTUP_SECONDS):
+            raise ServerError(f"the temporary Prefect server did not start; see {log}, or set PREFECT_API_URL")
         os.environ["PREFECT_API_URL"] = url
         yield url
     finally:
@@ -100,10 +91,7 @@ def prefect_server() -> Iterator[str]:
         os.environ.pop("PREFECT_API_URL", None)
         if process.stdin is not None:
             process.stdin.close()
-        try:
-            process.wait(timeout=2 * _GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        end(process)
 
 
 def main() -> None:

@@ -1,0 +1,5 @@
+"""``python -m flows`` is ``mmearth``."""
+
+from flows.cli import main
+
+main()

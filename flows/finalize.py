@@ -1,0 +1,23 @@
+"""Finalisation as a flow: consolidate the tables, compute the statistics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import flow
+
+from flows.artifacts import run_progress
+from flows.settings import FinalizeSettings
+from mmearth_data.statistics import finalize as finalize_store
+
+
+@flow(name="finalize")
+def finalize(store: Path) -> None:
+    """Consolidate what is committed in ``store`` and compute its training statistics."""
+    with run_progress("statistics", 1, "statistics-progress") as progress:
+        finalize_store(store, progress.show)
+
+
+def run(settings: FinalizeSettings) -> None:
+    """``mmearth finalize``."""
+    finalize(settings.store)

@@ -1,0 +1,52 @@
+"""What each collection verb is told: frozen dataclasses that the command line and Prefect deployments share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sampling.plan import SampleConfig
+
+
+@dataclass(frozen=True)
+class SampleSettings(SampleConfig):
+    """Where the locations come from and where their table goes."""
+
+    project: str | None = None
+    """Google Cloud project, where ecoregions come from Earth Engine."""
+    emulator: str | None = None
+    """URL of an emulator to ask instead of Earth Engine."""
+
+
+@dataclass(frozen=True)
+class CollectSettings:
+    """Which locations go into which store, and whom to ask for their pixels."""
+
+    locations: Path
+    """The location table that mmearth sample wrote."""
+    store: Path
+    """The Zarr store; a directory that does not exist yet, or one to carry on with."""
+    project: str | None = None
+    """Google Cloud project that is asked and billed."""
+    emulator: str | None = None
+    """URL of an emulator to ask instead of Earth Engine."""
+    workers: int = 16
+    """Requests under way at once; Earth Engine allows 40 per project."""
+
+
+@dataclass(frozen=True)
+class FinalizeSettings:
+    """The store whose tables and statistics are made."""
+
+    store: Path
+    """The Zarr store."""
+
+
+@dataclass(frozen=True)
+class StatusSettings:
+    """The store to look at, and how to print what is seen."""
+
+    store: Path
+    """The Zarr store."""
+    json: bool = False
+    """Print JSON instead of tables."""
