@@ -77,8 +77,18 @@ class Requests:
 
 def run_all(work: Callable[[_Item], None], items: Sequence[_Item], workers: int, stopping: threading.Event) -> None:
     """Do ``work`` for every item on up to ``workers`` threads; the first failure stops what has not begun."""
+
+    def unless_stopping(item: _Item) -> None:
+        if stopping.is_set():
+            return
+        try:
+            work(item)
+        except BaseException:
+            stopping.set()
+            raise
+
     with ThreadPoolExecutor(max_workers=max(workers, 1), thread_name_prefix="collect") as pool:
-        futures: list[Future[None]] = [pool.submit(work, item) for item in items]
+        futures: list[Future[None]] = [pool.submit(unless_stopping, item) for item in items]
         try:
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
             for future in done:

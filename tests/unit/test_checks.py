@@ -6,7 +6,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from collecting import PIXELS, acquisition, tile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from mmearth_data import checks, grid
 from mmearth_data.modalities import MODALITIES, STORED
 from mmearth_data.source import Absence, Corrupt, Location, RadarPass, Tile
 from mmearth_data.store.schema import Status
+from tests.collecting import PIXELS, acquisition, tile
 
 EVEN = int(grid.cells_at(9.0, 45.0, PIXELS)[0]) & ~1
 

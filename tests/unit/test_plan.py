@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from collecting import FormulaSource, location_table
 
 from mmearth_data.location import LocationTableError
 from mmearth_data.plan import Plan, PlanError
@@ -16,6 +15,7 @@ from mmearth_data.plan.plan import BATCH_LOCATIONS
 from mmearth_data.source import Resolved
 from mmearth_data.store import layout
 from mmearth_data.store.files import StoreError
+from tests.collecting import FormulaSource, location_table
 
 
 @pytest.fixture
