@@ -1,0 +1,161 @@
+"""Masked ConvNeXt V2 that computes visible patches only; with every patch visible it is the dense network.
+
+Each sample keeps exactly K patches, so at stage i the visible sites are one dense tensor (N, K, s, s, C) with
+s = 8, 4, 2, 1. Only the 3×3 stem convolution and the 7×7 depthwise ones look beyond a patch: sites are scattered to a
+zero-filled grid, convolved, and gathered again; everything else stays inside its patch. A masked site is therefore
+zero at every layer (submanifold semantics) without ever being computed.
+
+Architecture: ConvNeXt V2 (Woo et al. 2023) with the stem of MMEarth (Nedungadi et al. 2024): 3×3 convolution, layer
+norm, GELU, then a depthwise convolution of size and stride patch/8. Padding is "same" everywhere.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmearth_train.sites import EPS, DepthwiseOnVisible, ResponseNorm, Sites, gather, scatter
+
+STAGES = 4
+
+SIZES: dict[str, tuple[tuple[int, int, int, int], int]] = {
+    "atto": ((2, 2, 6, 2), 40),
+    "femto": ((2, 2, 6, 2), 48),
+    "pico": ((2, 2, 6, 2), 64),
+    "nano": ((2, 2, 8, 2), 80),
+    "tiny": ((3, 3, 9, 3), 96),
+    "base": ((3, 3, 27, 3), 128),
+    "large": ((3, 3, 27, 3), 192),
+    "huge": ((3, 3, 27, 3), 352),
+}
+"""Blocks per stage and channels of the first stage (they double from stage to stage), Woo et al. 2023, table 9."""
+
+
+class UnknownModelError(ValueError):
+    """The size is not one of ``SIZES``; the message lists them."""
+
+
+class DepthwiseConv(nn.Module):
+    """7×7 depthwise convolution over visible sites; absent neighbours count as zero."""
+
+    def __init__(self, channels: int, kernel: int = 7) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(channels, 1, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        nn.init.trunc_normal_(self.weight, std=0.02)
+
+    def forward(self, x: Float[Tensor, "N K s s C"], sites: Sites) -> Float[Tensor, "N K s s C"]:
+        """Convolve; autocast is resolved here because a custom operation does not see it."""
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        y: Tensor = DepthwiseOnVisible.apply(x.to(dtype), self.weight.to(dtype), sites)  # type: ignore[no-untyped-call]
+        return y + self.bias.to(y.dtype)
+
+
+class GRN(nn.Module):
+    """Global response normalisation over each sample's visible sites (Woo et al. 2023, section 3.2)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.zeros(channels))
+        self.beta = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Float[Tensor, "N K s s C"]) -> Float[Tensor, "N K s s C"]:
+        """Returns x · (1 + γ · ‖x‖ / mean‖x‖) + β, the norm taken per sample and channel."""
+        y: Tensor = ResponseNorm.apply(x.flatten(1, 3), self.gamma, self.beta)  # type: ignore[no-untyped-call]
+        return y.view(x.shape)
+
+
+class Block(nn.Module):
+    """ConvNeXt V2 block on visible sites: depthwise 7×7, norm, expand ×4, GELU, GRN, contract, residual."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.dwconv = DepthwiseConv(channels)
+        self.norm = nn.LayerNorm(channels, eps=EPS)
+        self.pwconv1 = nn.Linear(channels, 4 * channels)
+        self.grn = GRN(4 * channels)
+        self.pwconv2 = nn.Linear(4 * channels, channels)
+
+    def forward(self, x: Float[Tensor, "N K s s C"], sites: Sites) -> Float[Tensor, "N K s s C"]:
+        """Sites in, sites out, same shape."""
+        y = self.norm(self.dwconv(x, sites))
+        y = self.grn(functional.gelu(self.pwconv1(y)))
+        result: Tensor = x + self.pwconv2(y)
+        return result
+
+
+class Downsample(nn.Module):
+    """Layer norm, then a 2×2 convolution of stride 2, which never leaves a patch."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels, eps=EPS)
+        self.reduce = nn.Linear(4 * channels, 2 * channels)
+
+    def forward(self, x: Float[Tensor, "N K s s C"]) -> Float[Tensor, "N K t t D"]:
+        """Sites of side s in, of side t = s/2 with D = 2·C channels out; inputs are ordered (row, column, channel)."""
+        n, k, s, _, c = x.shape
+        quads = self.norm(x).view(n, k, s // 2, 2, s // 2, 2, c).transpose(3, 4)
+        result: Tensor = self.reduce(quads.reshape(n, k, s // 2, s // 2, 4 * c))
+        return result
+
+
+class Encoder(nn.Module):
+    """From images and the indices of their visible patches to one vector per visible patch."""
+
+    def __init__(self, size: str, bands: int, patch: int) -> None:
+        super().__init__()
+        if size not in SIZES:
+            raise UnknownModelError(f"unknown model {size!r}; choose from: {', '.join(SIZES)}")
+        depths, width = SIZES[size]
+        self.patch = patch
+        self.stride = patch // 2 ** (STAGES - 1)
+        self.channels = width * 2 ** (STAGES - 1)
+        self.initial_conv = nn.Conv2d(bands, width, 3, padding=1)
+        self.initial_norm = nn.LayerNorm(width, eps=EPS)
+        self.stem = nn.Conv2d(width, width, self.stride, self.stride, groups=width)
+        self.stem_norm = nn.LayerNorm(width, eps=EPS)
+        self.downsamples = nn.ModuleList(Downsample(width * 2**i) for i in range(STAGES - 1))
+        self.stages = nn.ModuleList(
+            nn.ModuleList(Block(width * 2**i) for _ in range(depth)) for i, depth in enumerate(depths)
+        )
+        initialise(self)
+        # A depthwise kernel of one pixel is a plain scale per channel: start near the mean of what it covers.
+        nn.init.normal_(self.stem.weight, mean=1 / self.stride**2, std=0.02)
+
+    def forward(self, images: Float[Tensor, "N B H H"], visible: Int[Tensor, "N K"]) -> Float[Tensor, "N K C"]:
+        """Features of the visible patches; ``images`` hold normalised bands, whatever masked patches contain."""
+        side = images.shape[-1] // self.patch
+        sites = Sites(visible, side)
+        x = self.forward_stem(images, sites)
+        for i, blocks in enumerate(self.stages):
+            if i:
+                x = self.downsamples[i - 1](x)
+            for block in blocks:  # type: ignore[attr-defined]
+                x = block(x, sites)
+        return x[:, :, 0, 0]
+
+    def forward_stem(self, images: Float[Tensor, "N B H H"], sites: Sites) -> Float[Tensor, "N K s s C"]:
+        """Masked pixels are blanked before the 3×3 convolution can see them; s = 8."""
+        pixels = scatter(gather(images.permute(0, 2, 3, 1), sites, self.patch), sites)
+        grid = self.initial_conv(pixels.permute(0, 3, 1, 2))
+        x = gather(grid.permute(0, 2, 3, 1), sites, self.patch)
+        x = functional.gelu(self.initial_norm(x))
+        n, k, p, _, c = x.shape
+        cells = x.view(n, k, p // self.stride, self.stride, p // self.stride, self.stride, c)
+        weight, bias = self.stem.parameters()
+        kernel = weight[:, 0].permute(1, 2, 0)
+        pooled: Tensor = self.stem_norm((cells * kernel[:, None]).sum((3, 5)) + bias)
+        return pooled
+
+
+def initialise(module: nn.Module) -> None:
+    """Truncated normal weights (std 0.02) and zero biases for every linear and convolutional layer inside."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

@@ -1,0 +1,147 @@
+"""The encoder: hidden pixels have no influence, and with every patch visible it is the dense network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mmearth_train.encoder import GRN, SIZES, DepthwiseConv, Encoder, UnknownModelError
+from mmearth_train.masking import split_patches
+from mmearth_train.sites import Sites, gather, scatter
+
+
+def masks(n: int) -> tuple[Tensor, Tensor]:
+    visible, masked = split_patches(0, 0, np.arange(n), 49)
+    return torch.from_numpy(visible), torch.from_numpy(masked)
+
+
+def encoder(size: str = "atto", patch: int = 8) -> Encoder:
+    torch.manual_seed(0)
+    result = Encoder(size, 12, patch).double()
+    for parameter in result.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    return result
+
+
+def dense(weights: dict[str, Tensor], x: Tensor, depths: tuple[int, ...], stride: int) -> Tensor:
+    """ConvNeXt V2 with MMEarth's stem in plain channels-first convolutions: (N, 12, H, H) to (N, C, h, h)."""
+
+    def conv(x: Tensor, name: str, **options: int) -> Tensor:
+        return functional.conv2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], **options)
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        scale, shift = weights[f"{name}.weight"], weights[f"{name}.bias"]
+        return functional.layer_norm(x.movedim(1, -1), scale.shape, scale, shift, 1e-6).movedim(-1, 1)
+
+    def linear(x: Tensor, name: str) -> Tensor:
+        return functional.conv2d(x, weights[f"{name}.weight"][:, :, None, None], weights[f"{name}.bias"])
+
+    x = functional.gelu(norm(conv(x, "initial_conv", padding=1), "initial_norm"))
+    x = norm(conv(x, "stem", stride=stride, groups=x.shape[1]), "stem_norm")
+    for stage, depth in enumerate(depths):
+        if stage:
+            name = f"downsamples.{stage - 1}"
+            kernel = weights[f"{name}.reduce.weight"].view(2 * x.shape[1], 2, 2, x.shape[1]).permute(0, 3, 1, 2)
+            x = functional.conv2d(norm(x, f"{name}.norm"), kernel, weights[f"{name}.reduce.bias"], stride=2)
+        for index in range(depth):
+            name = f"stages.{stage}.{index}"
+            y = norm(conv(x, f"{name}.dwconv", padding=3, groups=x.shape[1]), f"{name}.norm")
+            y = functional.gelu(linear(y, f"{name}.pwconv1"))
+            size = y.flatten(2).norm(dim=2)[:, :, None, None]
+            gamma, beta = (weights[f"{name}.grn.{part}"][:, None, None] for part in ("gamma", "beta"))
+            y = gamma * (y * size / (size.mean(1, keepdim=True) + 1e-6)) + beta + y
+            x = x + linear(y, f"{name}.pwconv2")
+    return x
+
+
+@pytest.mark.parametrize("patch", [8, 16])
+def test_with_all_patches_visible_it_is_the_dense_network(patch: int) -> None:
+    model, images = encoder(patch=patch), torch.randn(2, 12, 7 * patch, 7 * patch, dtype=torch.float64)
+    everything = torch.arange(49).expand(2, -1)
+    with torch.no_grad():
+        features = model(images, everything).transpose(1, 2).reshape(2, -1, 7, 7)
+        expected = dense(dict(model.named_parameters()), images, SIZES["atto"][0], patch // 8)
+    assert (features - expected).norm() <= 1e-12 * expected.norm()
+
+
+def test_hidden_pixels_have_no_influence() -> None:
+    model, images = encoder(), torch.randn(3, 12, 56, 56, dtype=torch.float64)
+    visible, masked = masks(3)
+    changed = images.clone().view(3, 12, 7, 8, 7, 8)
+    for n in range(3):
+        for patch in masked[n].tolist():
+            changed[n, :, patch // 7, :, patch % 7] = torch.inf
+    with torch.no_grad():
+        assert torch.equal(model(images, visible), model(changed.view(images.shape), visible))
+
+
+def test_hidden_sites_stay_exactly_zero_and_visible_ones_come_back() -> None:
+    visible, masked = masks(2)
+    sites = Sites(visible, 7)
+    x = torch.randn(2, 19, 4, 4, 5)
+    grid = scatter(x, sites)
+    assert torch.equal(gather(grid, sites, 4), x)
+    patches = grid.view(2, 7, 4, 7, 4, 5).transpose(2, 3).reshape(2, 49, 4, 4, 5)
+    for n in range(2):
+        assert (patches[n, masked[n]] == 0).all()
+        assert torch.equal(patches[n, visible[n]], x[n])
+
+
+def test_written_out_gradients_are_those_of_finite_differences() -> None:
+    torch.manual_seed(0)
+    visible, _ = masks(2)
+    conv, grn = DepthwiseConv(3).double(), GRN(3).double()
+    torch.nn.init.normal_(grn.gamma)
+    x = torch.randn(2, 19, 1, 1, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x, _: conv(x, Sites(visible, 7)), (x, conv.weight))
+    assert torch.autograd.gradcheck(lambda x, *_: grn(x), (x, grn.gamma, grn.beta))
+
+
+def test_a_dead_channel_has_a_finite_gradient() -> None:
+    grn = GRN(4)
+    torch.nn.init.ones_(grn.gamma)
+    x = torch.randn(2, 5, 1, 1, 4)
+    x[..., 2] = 0
+    x.requires_grad_()
+    grn(x).square().sum().backward()
+    assert torch.isfinite(x.grad).all()
+    assert torch.isfinite(grn.gamma.grad).all()
+
+
+def test_normalisation_of_a_sample_does_not_depend_on_its_batch() -> None:
+    model, images = encoder(), torch.randn(4, 12, 56, 56, dtype=torch.float64)
+    visible, _ = masks(4)
+    with torch.no_grad():
+        together = model(images, visible)
+        alone = model(images[2:3], visible[2:3])
+    torch.testing.assert_close(together[2:3], alone, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("size", "millions"), [("atto", 3.4), ("femto", 4.8), ("pico", 8.6), ("nano", 15.0), ("tiny", 27.9)]
+)
+def test_sizes_have_the_published_number_of_weights(size: str, millions: float) -> None:
+    """Table 9 of Woo et al. 2023 counts a classifier of 1000 classes, which is left out here."""
+    with torch.device("meta"):
+        model = Encoder(size, 12, 8)
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.15)
+
+
+def test_an_unknown_size_is_named_with_the_known_ones() -> None:
+    with pytest.raises(UnknownModelError, match="unknown model 'mini'; choose from: atto, femto"):
+        Encoder("mini", 12, 8)
+
+
+def test_autocast_computes_convolutions_in_bfloat16() -> None:
+    torch.manual_seed(0)
+    model, images = Encoder("atto", 12, 8), torch.randn(2, 12, 56, 56)
+    visible, _ = masks(2)
+    exact = model(images, visible)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = model(images, visible)
+    rough.sum().backward()
+    assert (rough - exact).norm() < 0.03 * exact.norm()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
