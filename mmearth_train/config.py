@@ -1,0 +1,74 @@
+"""What a pretraining run is told: its configuration, which is also its command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from mmearth_train.precision import Device
+from mmearth_train.schedule import RECIPES, Preset, Recipe
+
+WARMUP_SHARE = 0.2
+"""The warm-up takes no more than this share of a run, as in the paper's 40 of 200 epochs."""
+
+
+class RunError(ValueError):
+    """The run cannot start; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """How to pretrain. What is left out comes from the preset."""
+
+    store: Path
+    """A finalised store."""
+    out: Path
+    """The run's folder: metrics, checkpoints, and at the end the encoder."""
+    model: str = "atto"
+    """Size of the encoder: atto, femto, pico, nano, tiny, base, large or huge."""
+    input_size: Literal[56, 112] = 56
+    """Pixels on the side of a crop; patches have 8 or 16."""
+    pretext: str = "all"
+    """What to predict: all, pixel, image, or names of modalities with commas between."""
+    preset: Preset = "default"
+    """Recipe of optimisation: the paper's, or a short one for demonstrations."""
+    epochs: int | None = None
+    """How often each training tile is seen."""
+    batch_size: int | None = None
+    """Samples per optimisation step; the learning rate grows with it."""
+    seed: int = 0
+    """Seed of weights, order, crops and masks."""
+    resume: bool = False
+    """Continue the run in the folder from its last checkpoint."""
+    save_every: int = 50
+    """Steps between checkpoints: the most that a killed run does again."""
+    keep: int = 2
+    """Checkpoints kept."""
+    log_every: int = 10
+    """Steps between lines of metrics."""
+    validate_every: int = 1
+    """Epochs between validations."""
+    device: Device = "auto"
+    """Where to train."""
+    threads: int | None = None
+    """CPU threads; by default one for each core."""
+
+
+def recipe_of(config: PretrainConfig) -> Recipe:
+    """The preset's recipe with what the configuration says otherwise; RunError for a number that is not positive."""
+    recipe = RECIPES[config.preset]
+    epochs = recipe.epochs if config.epochs is None else config.epochs
+    batch_size = recipe.batch_size if config.batch_size is None else config.batch_size
+    for name, value in (
+        ("epochs", epochs),
+        ("batch-size", batch_size),
+        ("save-every", config.save_every),
+        ("keep", config.keep),
+        ("log-every", config.log_every),
+        ("validate-every", config.validate_every),
+    ):
+        if value < 1:
+            raise RunError(f"--{name} is {value}; it must be at least 1")
+    warmup = min(recipe.warmup_epochs, WARMUP_SHARE * epochs)
+    return replace(recipe, epochs=epochs, batch_size=batch_size, warmup_epochs=warmup)
