@@ -22,28 +22,28 @@ class RunProgress:
     """Counts one run's work: ``advance`` from any thread, ``publish`` from the flow's own."""
 
     def __init__(self, bar: Progress, task: TaskID, artifact: UUID) -> None:
-        self._bar, self._task, self._artifact = bar, task, artifact
+        self._bar, self.task, self._artifact = bar, task, artifact
         self._published = time.monotonic()
 
     def advance(self, steps: int = 1) -> None:
         """Count ``steps`` more units as done."""
-        self._bar.advance(self._task, steps)
+        self._bar.advance(self.task, steps)
 
     def grow(self, steps: int) -> None:
         """Add ``steps`` units to what is to be done."""
-        task = self._bar.tasks[self._task]
-        self._bar.update(self._task, total=(task.total or 0) + steps)
+        task = self._bar.tasks[self.task]
+        self._bar.update(self.task, total=(task.total or 0) + steps)
 
     def show(self, stage: str, done: int, total: int) -> None:
         """Say that ``done`` of ``total`` units of ``stage`` are done, and publish that now and then."""
-        self._bar.update(self._task, description=stage, completed=done, total=total)
+        self._bar.update(self.task, description=stage, completed=done, total=total)
         self.publish()
 
     def publish(self, *, now: bool = False) -> None:
         """Update the artifact if it is older than PUBLISH_SECONDS, or in any case if ``now``."""
         if not now and time.monotonic() - self._published < PUBLISH_SECONDS:
             return
-        task = self._bar.tasks[self._task]
+        task = self._bar.tasks[self.task]
         description = f"{task.description}: {task.completed:.0f} of {task.total or 0:.0f}"
         update_progress_artifact(self._artifact, task.percentage, description=description)
         self._published = time.monotonic()
@@ -58,6 +58,9 @@ def run_progress(title: str, total: int, key: str) -> Iterator[RunProgress]:
         progress = RunProgress(bar, bar.add_task(title, total=total), artifact)
         try:
             yield progress
+        except BaseException:
+            bar.update(progress.task, visible=bar.tasks[progress.task].completed > 0)
+            raise
         finally:
             progress.publish(now=True)
 

@@ -122,7 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"mmearth: no verb {name!r}; choose from: {', '.join(VERBS)}", file=sys.stderr)
         sys.exit(2)
     handler = logging.StreamHandler()
-    # On the handler, for Prefect's loggers set levels of their own. A server says where it listens.
+    # Prefect tells its server what happens in a flow; the terminal gets our own lines. A server says where it listens.
+    handler.addFilter(lambda record: record.name.split(".")[0] in OURS)
     handler.setLevel(os.environ.get("MMEARTH_LOG", "INFO" if name == "emulator" else "WARNING"))
     logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(name)s: %(message)s", handlers=[handler])
     try:
