@@ -69,8 +69,8 @@ def _locations(rng: np.random.Generator, rows: int, pixels: int) -> NDArray[np.i
     return ids[:rows]
 
 
-class _Maker:
-    """Draws the rows of one store in order."""
+class ShardMaker:
+    """Draws the rows of one store, shard by shard in order; the same arguments give the same rows."""
 
     def __init__(self, rows: int, tile_pixels: int, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
@@ -89,7 +89,15 @@ class _Maker:
         for name in ECOREGION_NAMES:
             self.ecoregions[ECOREGION_BIOME[name]].append(name)
 
-    def fill(self, row: int, at: int, data: dict[str, NDArray[Any]], status: NDArray[np.uint8]) -> dict[str, Any]:
+    def shard(self, number: int, shard_rows: int) -> ShardData:
+        """Draw the next shard."""
+        arrays = no_data(self.pixels, shard_rows)
+        status = np.zeros((shard_rows, len(STORED)), dtype=np.uint8)
+        first = number * shard_rows
+        records = [self._fill(first + at, at, arrays, status) for at in range(shard_rows)]
+        return ShardData(arrays, status, row_table(records))
+
+    def _fill(self, row: int, at: int, data: dict[str, NDArray[Any]], status: NDArray[np.uint8]) -> dict[str, Any]:
         """Draw row ``row`` into place ``at`` of a shard; returns its line of the row table."""
         rng, n = self.rng, self.pixels
         biome, year = row % len(BIOME_NAMES), YEARS[row // len(BIOME_NAMES) % len(YEARS)]
@@ -129,9 +137,13 @@ class _Maker:
         radar = rng.integers(0, 8)
         base = (_BACKSCATTER[land] + 0.8 * texture) * 100
         passes = [offset for offset, missing in ((0, 1), (4, 2)) if radar not in (0, missing)]
+        # Over sea ice and Greenland the radar sends horizontally polarised waves: HH and HV, never beside VV and VH.
+        horizontal = 2 if row % 16 == 5 else 0
         for offset in passes:
             speckle = 80 * rng.standard_normal((2, n, n))
-            data["sentinel1"][at, offset : offset + 2] = np.rint(base + np.array([0, -650])[:, None, None] + speckle)
+            data["sentinel1"][at, offset + horizontal : offset + horizontal + 2] = np.rint(
+                base + np.array([0, -650])[:, None, None] + speckle
+            )
         if not passes:
             absent["sentinel1"] = "no_pass"
         height = 300 + 120 * biome + 90 * relief
@@ -170,23 +182,14 @@ def make_store(
     """Make a finalised store of ``rows`` tiles at ``path`` and return that path.
 
     Row r lies in biome r mod 14 and year 2017 + (r div 14) mod 4. Every 29th row is vacant; about a tenth of the
-    tiles lack canopy or ERA5, an eighth Sentinel-1 and a quarter one of its passes; 40 % are L1C. ``shard_rows`` must
-    divide ``rows``. The same arguments give the same store.
+    tiles lack canopy or ERA5, an eighth Sentinel-1 and a quarter one of its passes; 40 % are L1C; every 16th was seen
+    in HH and HV. ``shard_rows`` must divide ``rows``. The same arguments give the same store.
     """
     path = Path(path)
-    maker = _Maker(rows, tile_pixels, seed)
+    maker = ShardMaker(rows, tile_pixels, seed)
     layout.create(path, tile_pixels=tile_pixels, shard_rows=shard_rows, attrs={"source": "synthetic", "seed": seed})
     layout.resize(path, rows)
     for shard in range(rows // shard_rows):
-        commit_shard(path, shard, make_shard(maker, shard, shard_rows))
+        commit_shard(path, shard, maker.shard(shard, shard_rows))
     statistics.finalize(path)
     return path
-
-
-def make_shard(maker: _Maker, shard: int, shard_rows: int) -> ShardData:
-    """Draw the next shard; shards must be drawn in order."""
-    arrays = no_data(maker.pixels, shard_rows)
-    status = np.zeros((shard_rows, len(STORED)), dtype=np.uint8)
-    first = shard * shard_rows
-    records = [maker.fill(first + at, at, arrays, status) for at in range(shard_rows)]
-    return ShardData(arrays, status, row_table(records))

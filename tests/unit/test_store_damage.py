@@ -1,0 +1,158 @@
+"""Damage is named, by verify and by reading, and never read as data."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmearth_data.store import Store, StoreError, consolidate, open_store
+from mmearth_data.store.shards import row_table, verify
+from tests.synthetic import make_store
+
+FILE = "sentinel2/c/1/0/0/0"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_store(tmp_path_factory.mktemp("damage") / "s", rows=56, tile_pixels=16, shard_rows=28)
+
+
+@pytest.fixture
+def path(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "s"))
+
+
+def _findings(path: Path) -> list[str]:
+    return [str(finding) for finding in verify(path)]
+
+
+def _read_all(store: Store) -> None:
+    for name in store.modalities:
+        store.read(name, 0, store.rows)
+
+
+def test_an_intact_store_has_no_finding(path: Path) -> None:
+    assert _findings(path) == []
+    _read_all(open_store(path))
+
+
+def _flip(file: Path, at: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[at] ^= 0x10
+    file.write_bytes(content)
+
+
+def test_a_flipped_bit_is_found_wherever_it_is(path: Path) -> None:
+    file = path / FILE
+    intact = file.read_bytes()
+    for at in [*np.random.default_rng(0).integers(0, len(intact), size=20).tolist(), 0, len(intact) - 1]:
+        file.write_bytes(intact)
+        _flip(file, at)
+        assert _findings(path) == [f"damaged: {FILE}"]
+        with pytest.raises(StoreError, match=f"{FILE} is damaged; restore it") as caught:
+            open_store(path).read("sentinel2", 28, 56)
+        assert "\n" not in str(caught.value)
+        np.testing.assert_array_equal(open_store(path).read("sentinel2", 0, 1).shape, (1, 13, 16, 16))
+
+
+@pytest.mark.parametrize("name", ["era5/c/1/0", "biome/c/1/0", "dynamic_world/c/1/0/0/0", "sentinel1/c/1/0/0/0"])
+def test_a_flipped_bit_is_found_in_every_kind_of_array(path: Path, name: str) -> None:
+    _flip(path / name, (path / name).stat().st_size // 2)
+    assert _findings(path) == [f"damaged: {name}"]
+    with pytest.raises(StoreError, match=f"{name} is damaged"):
+        open_store(path).read(name.split("/")[0], 40, 41)
+
+
+def test_a_truncated_file_is_torn(path: Path) -> None:
+    file = path / FILE
+    file.write_bytes(file.read_bytes()[:-1000])
+    assert _findings(path) == [f"torn: {FILE}"]
+    with pytest.raises(StoreError, match=f"{FILE} is torn"):
+        open_store(path).read("sentinel2", 28, 29)
+
+
+def test_a_missing_file_is_missing_and_not_no_data(path: Path) -> None:
+    (path / FILE).unlink()
+    assert _findings(path) == [f"missing: {FILE}"]
+    with pytest.raises(StoreError, match=f"{FILE} is missing though its shard is committed"):
+        open_store(path).read("sentinel2", 0, 56)
+
+
+def test_foreign_files_are_named_and_left_overs_told_apart(path: Path) -> None:
+    for name in ("sentinel2/c/7/0/0/0", "aster/notes.txt", "_commits/readme", "_commits/.000001.json.tmp"):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text("x")
+    assert set(_findings(path)) == {
+        "foreign: sentinel2/c/7/0/0/0",
+        "foreign: aster/notes.txt",
+        "foreign: _commits/readme",
+        "uncommitted: _commits/.000001.json.tmp",
+    }
+    _read_all(open_store(path))
+
+
+def test_a_lost_commit_record_makes_its_shard_uncommitted(path: Path) -> None:
+    (path / "_commits" / "000001.json").unlink()
+    assert {finding.problem for finding in verify(path)} == {"uncommitted"}
+    with pytest.raises(StoreError, match="not committed"):
+        open_store(path).read("aster", 28, 29)
+
+
+def test_a_damaged_commit_record_is_named(path: Path) -> None:
+    (path / "_commits" / "000001.json").write_text('{"files": 3')
+    assert "damaged: _commits/000001.json" in _findings(path)
+    with pytest.raises(StoreError, match=r"000001.json is damaged"):
+        open_store(path).read("aster", 28, 29)
+
+
+def test_a_damaged_row_table_stops_consolidation_and_leaves_the_old_table(path: Path) -> None:
+    before = (path / "locations.parquet").read_bytes()
+    _flip(path / "_commits" / "000001.parquet", 500)
+    assert _findings(path) == ["damaged: _commits/000001.parquet"]
+    with pytest.raises(StoreError, match=r"000001.parquet is damaged"):
+        row_table(path, 1)
+    with pytest.raises(StoreError, match=r"000001.parquet is damaged"):
+        consolidate(path)
+    assert (path / "locations.parquet").read_bytes() == before
+    (path / "_commits" / "000001.parquet").unlink()
+    with pytest.raises(StoreError, match=r"000001.parquet is missing"):
+        row_table(path, 1)
+
+
+def test_a_damaged_table_of_all_rows_is_made_again_by_finalising(path: Path) -> None:
+    table = path / "locations.parquet"
+    before = table.read_bytes()
+    table.write_bytes(before[:-100])
+    with pytest.raises(StoreError, match="damaged; make it again with: mmearth finalize"):
+        open_store(path)
+    consolidate(path)
+    assert table.read_bytes() == before
+
+
+def test_statistics_that_are_missing_or_damaged_say_how_to_compute_them(path: Path) -> None:
+    file = path / "statistics.json"
+    content = file.read_text()
+    for damaged in ("{", "{}", content.replace('"sentinel2"', '"sentinel3"')):
+        file.write_text(damaged)
+        with pytest.raises(StoreError, match="compute it again with: mmearth finalize --store"):
+            _ = open_store(path).statistics
+    file.unlink()
+    with pytest.raises(StoreError, match="has no statistics; compute them with: mmearth finalize --store"):
+        _ = open_store(path).statistics
+
+
+def test_asking_for_what_is_not_there_names_what_is(path: Path) -> None:
+    store = open_store(path)
+    with pytest.raises(ValueError, match="unknown modality 'sentinel3'; choose from: sentinel2"):
+        store.read("sentinel3", 0, 1)
+    with pytest.raises(StoreError, match="month is not stored but derived"):
+        store.read("month", 0, 1)
+    for start, stop in ((-1, 1), (55, 57), (3, 2)):
+        with pytest.raises(StoreError, match="has rows 0 to 56"):
+            store.read("aster", start, stop)
+    with pytest.raises(StoreError, match="no split 'training'; choose from: train, val, test"):
+        store.select("training")
+    assert store.read("aster", 7, 7).shape == (0, 2, 16, 16)
