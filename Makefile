@@ -4,10 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
+# What the wrappers of mmearth's verbs work on; ARGS adds further options, e.g. make collect ARGS='--workers 32'.
+LOCATIONS ?= locations.parquet
+N ?= 100000
+STORE ?= store.zarr
+OUT ?= runs/default
+MODEL ?= atto
+PORT ?= 8017
+EARTH := $(if $(EMULATOR),--emulator $(EMULATOR),$(if $(PROJECT),--project $(PROJECT)))
+
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: setup test lint
+.PHONY: setup demo test lint e2e bench sample collect finalize pretrain evaluate report ui emulator
 .DEFAULT_GOAL := setup
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -16,13 +25,46 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
 	@touch $@
 
-setup: $(INSTALLED)
+setup: $(INSTALLED)  ## .venv with everything, pinned by constraints.txt
 
-test: $(INSTALLED)
+demo: $(INSTALLED)  ## The whole chain on an emulated Earth, without an account
+	@$(BIN)/python -m flows.demo $(ARGS)
+
+test: $(INSTALLED)  ## Unit and integration tests
 	$(BIN)/python -m pytest
 
-lint: $(INSTALLED)
+lint: $(INSTALLED)  ## ruff, mypy --strict, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+e2e: $(INSTALLED)  ## Slow checks of the whole: the demo, kill -9, a browser
+	$(BIN)/python -m pytest tests/e2e
+
+bench: $(INSTALLED)  ## The figures that README quotes, each beside its baseline
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+sample: $(INSTALLED)  ## N locations into LOCATIONS, from PROJECT or EMULATOR
+	$(BIN)/mmearth sample --locations $(N) --out $(LOCATIONS) $(EARTH) $(ARGS)
+
+collect: $(INSTALLED)  ## LOCATIONS into STORE, from PROJECT or EMULATOR
+	$(BIN)/mmearth collect --locations $(LOCATIONS) --store $(STORE) $(EARTH) $(ARGS)
+
+finalize: $(INSTALLED)  ## Tables and statistics of STORE
+	$(BIN)/mmearth finalize --store $(STORE) $(ARGS)
+
+pretrain: $(INSTALLED)  ## MODEL on STORE into OUT, carrying on where it stopped
+	$(BIN)/mmearth pretrain --store $(STORE) --out $(OUT) --model $(MODEL) --resume $(ARGS)
+
+evaluate: $(INSTALLED)  ## Probes of the encoder in OUT on STORE
+	$(BIN)/mmearth evaluate --checkpoint $(OUT) --store $(STORE) $(ARGS)
+
+report: $(INSTALLED)  ## One page about STORE and the run in OUT
+	$(BIN)/mmearth report --store $(STORE) --run $(OUT) --out report.html $(ARGS)
+
+ui: $(INSTALLED)  ## A Prefect server with its page at http://127.0.0.1:4200
+	$(BIN)/prefect server start
+
+emulator: $(INSTALLED)  ## An Earth Engine at http://127.0.0.1:PORT to run against offline
+	$(BIN)/mmearth emulator --port $(PORT) $(ARGS)
