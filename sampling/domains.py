@@ -88,16 +88,20 @@ class Domain:
 
 def domains(polygons: Geometries, pixels: int) -> list[Domain]:
     """The domain of each polygon (degrees, EPSG:4326), in order, for tiles of ``pixels`` pixels."""
-    blocks, west, south, east, north = _world_blocks(pixels)
-    tree = shapely.STRtree(shapely.box(west, south, east, north))
+    blocks, *bounds = _world_blocks(pixels)
+    west, south, east, north = shapely.total_bounds(polygons)
+    near = (bounds[0] <= east) & (bounds[1] <= north) & (bounds[2] >= west) & (bounds[3] >= south)
+    blocks = blocks.take(np.flatnonzero(near))
+    tree = shapely.STRtree(shapely.box(*(bound[near] for bound in bounds)))
+    count = len(blocks.zone)
     owner, touched = tree.query(polygons, predicate="intersects")
     order = np.lexsort((touched, owner))
     owner, touched = owner[order], touched[order]
     contained = np.zeros(len(owner), dtype=np.bool_)
-    pair = owner * len(west) + touched
+    pair = owner * count + touched
     inner, inner_block = tree.query(polygons, predicate="contains_properly")
-    contained[np.searchsorted(pair, inner * len(west) + inner_block)] = True
-    alone = np.bincount(touched, minlength=len(west))[touched] == 1
+    contained[np.searchsorted(pair, inner * count + inner_block)] = True
+    alone = np.bincount(touched, minlength=count)[touched] == 1
     rivals = _rivals(owner, touched, len(polygons))
     starts = np.searchsorted(owner, np.arange(len(polygons) + 1))
     return [
@@ -133,7 +137,6 @@ def _world_blocks(pixels: int) -> tuple[Blocks, FloatArray, FloatArray, FloatArr
     zone, hemisphere, column, row, west, south, east, north = (
         np.concatenate(arrays) for arrays in zip(*parts, strict=True)
     )
-    west, east = np.maximum(west, -180.0), np.minimum(east, 180.0)
     # A zone's outline runs along meridians and parallels and has no part narrower than a block, so the corners of
     # a block's bounds tell whether all of it, some of it or nothing lies in the zone.
     at_corner = np.stack([grid.zone_of(lon, lat) for lon in (west, east) for lat in (south, north)]) == zone
@@ -142,6 +145,8 @@ def _world_blocks(pixels: int) -> tuple[Blocks, FloatArray, FloatArray, FloatArr
     whole = at_corner.all(axis=0) & covered & in_hemisphere
     kept = at_corner.any(axis=0) & (north > grid.SOUTHERN_LIMIT) & (south < grid.NORTHERN_LIMIT)
     blocks = Blocks(edge, pixels, zone, hemisphere, column, row, whole).take(np.flatnonzero(kept))
+    # Only now: beyond the antimeridian lies another zone, but no polygon.
+    west, east = np.maximum(west, -180.0), np.minimum(east, 180.0)
     return blocks, west[kept], south[kept], east[kept], north[kept]
 
 

@@ -13,6 +13,7 @@ from pyogrio.errors import DataLayerError, DataSourceError, FieldError
 
 from sampling.errors import LayerError
 
+_FORMATS = "give a vector file that GDAL reads, such as Shapefile, GeoPackage or GeoJSON"
 _POLYGONAL = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
 
 
@@ -20,16 +21,16 @@ def read_layer(path: str | Path, columns: Sequence[str]) -> gpd.GeoDataFrame:
     """The first layer of a vector file with those of ``columns`` that it has; raises LayerError."""
     file = Path(path)
     if not file.exists():
-        raise LayerError(f"{file} does not exist; give a vector file that GDAL reads (Shapefile, GeoPackage, GeoJSON)")
+        raise LayerError(f"{file} does not exist; {_FORMATS}")
     try:
+        if not len(pyogrio.list_layers(file)):
+            raise LayerError(f"{file} holds no layer; {_FORMATS}")
         info = pyogrio.read_info(file)
         present = [name for name in columns if name in info["fields"]]
         frame = pyogrio.read_dataframe(file, columns=present)
     except (DataSourceError, DataLayerError, FieldError) as error:
-        reason = " ".join(str(error).split())
-        raise LayerError(
-            f"{file} is not a vector file ({reason}); give one that GDAL reads (Shapefile, GeoPackage, GeoJSON)"
-        ) from error
+        reason = str(error).split(";")[0].replace("\n", " ")
+        raise LayerError(f"{file} is not a vector file ({reason}); {_FORMATS}") from error
     if not isinstance(frame, gpd.GeoDataFrame):
         raise LayerError(f"{file} has no geometry; give a layer of polygons")
     return frame

@@ -92,7 +92,8 @@ def write_locations(table: gpd.GeoDataFrame, path: str | Path) -> None:
     except OSError as error:
         raise SamplingError(f"cannot write {file} ({error.strerror or error}); give --out a place you can") from error
     finally:
-        partial.unlink(missing_ok=True)
+        if partial.is_file():
+            partial.unlink()
 
 
 def _arrow(table: gpd.GeoDataFrame) -> pa.Table:
