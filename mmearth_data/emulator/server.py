@@ -51,10 +51,6 @@ class Backend:
     gate: limits.Gate
 
 
-class _Abort(Exception):  # noqa: N818 - not an error: the connection is to end without an answer
-    """The connection is to be closed at once."""
-
-
 class Handler(BaseHTTPRequestHandler):
     """One connection."""
 
@@ -95,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
         raise ServiceError(f"The emulator does not serve {self.command} {urlsplit(self.path).path}.", 404)
 
     def _respond(self, kind: str, make: Callable[[], Answer], faulty: bool = False) -> None:
-        """Read the request, make the answer, send it (or fail as drawn) and log what happened."""
+        """Read the request, make the answer, log it and send it, or fail as drawn."""
         self._began, self._started = datetime.now(UTC), time.perf_counter()
         backend = self.server.backend
         self._tag, fault = "", None
@@ -111,11 +107,13 @@ class Handler(BaseHTTPRequestHandler):
             logger.exception("cannot answer %s %s", self.command, self.path)
             failure = ServiceError("Internal error of the emulator; its log has the traceback.", 500)
             status, answer = 500, Answer(json.dumps(failure.payload()).encode())
+        content = self._content(answer, fault)
+        # Logged before it is sent: a client that has its answer finds the request in the log.
+        self._log(kind, status, len(content), fault)
         try:
-            sent = self._send(status, answer, fault)
-        except (_Abort, ConnectionError, TimeoutError):
-            self.close_connection, sent = True, 0
-        self._log(kind, status, sent, fault)
+            self._send(status, answer, content, fault)
+        except (ConnectionError, TimeoutError):
+            self.close_connection = True
 
     def _read(self) -> bytes:
         length = int(self.headers.get("Content-Length") or 0)
@@ -146,24 +144,30 @@ class Handler(BaseHTTPRequestHandler):
                 time.sleep(backend.latency)
             return backend.service.answer(verb, body)
 
-    def _send(self, status: int, answer: Answer, fault: str | None) -> int:
-        """Send the answer, or what a fault makes of it; how many bytes of body were sent."""
-        content = answer.body
+    def _content(self, answer: Answer, fault: str | None) -> bytes:
+        """What of the answer is sent once a fault has struck."""
+        match fault:
+            case "drop":
+                return b""
+            case "truncate":
+                return answer.body[: len(answer.body) // 2]
+            case "garbage":
+                return random.Random(answer.body).randbytes(len(answer.body))
+            case _:
+                return answer.body
+
+    def _send(self, status: int, answer: Answer, content: bytes, fault: str | None) -> None:
+        """Send the content under the headers of the whole answer; a dropped connection gets neither."""
+        if fault in ("drop", "truncate"):
+            self.close_connection = True
         if fault == "drop":
-            self.connection.shutdown(socket.SHUT_RDWR)
-            raise _Abort
-        if fault == "garbage":
-            content = random.Random(content).randbytes(len(content))
+            return
         self.send_response(status)
         self.send_header("Content-Type", answer.content_type)
-        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Content-Length", str(len(answer.body)))
         self.end_headers()
-        if fault == "truncate":
-            content = content[: len(content) // 2]
-            self.close_connection = True
         self.wfile.write(content)
         self.wfile.flush()
-        return len(content)
 
     def _log(self, kind: str, status: int, sent: int, fault: str | None) -> None:
         client = self.headers.get("X-Goog-Api-Client") or self.headers.get("User-Agent") or ""
@@ -190,10 +194,10 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def __init__(self, port: int, backend: Backend) -> None:
-        super().__init__(("127.0.0.1", port), Handler)
         self.backend = backend
         self._open: set[socket.socket] = set()
         self._open_lock = threading.Lock()
+        super().__init__(("127.0.0.1", port), Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Remember the connection, then serve it in a thread."""

@@ -1,11 +1,12 @@
 """Arithmetic of images, pixel by pixel: pairs of bands, single bands, and casts.
 
-Integers are computed exactly and clamped to the result's type, which is the union of the inputs' types; what Earth
-Engine does beyond that range is not documented. ``round`` takes halves up.
+Integers are computed exactly, in the smallest type that holds every result: the reference calls the output type the
+union of the inputs' and is silent on what lies outside of it. ``round`` takes halves up.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -14,18 +15,35 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from mmearth_data.emulator.bands import Band, Pixels, cast
+from mmearth_data.emulator.bands import Band, Pixels, cast, integer_range
 from mmearth_data.emulator.errors import ServiceError
 from mmearth_data.emulator.frames import Frames, PixelGrid
 from mmearth_data.emulator.registry import algorithm
 from mmearth_data.emulator.values import Image
 
 Array = NDArray[Any]
-Operation = Callable[[Array, Array], Array]
+Operation = Callable[[Any, Any], Any]
 
 
 def _union(left: str, right: str) -> str:
     return str(np.promote_types(left, right))
+
+
+def _widened(operation: Operation) -> Callable[[str, str], str]:
+    """The type of sums, differences and products: wide enough for those of the inputs' largest and smallest values."""
+
+    def result(left: str, right: str) -> str:
+        union = np.promote_types(left, right)
+        if union.kind == "f":
+            return str(union)
+        corners = [
+            int(operation(first, second))
+            for first in integer_range(np.dtype(left))
+            for second in integer_range(np.dtype(right))
+        ]
+        return str(np.result_type(np.min_scalar_type(min(corners)), np.min_scalar_type(max(corners))))
+
+    return result
 
 
 def _quotient_type(left: str, right: str) -> str:
@@ -92,9 +110,9 @@ def _register_binary(name: str, operation: Operation, result: Callable[[str, str
 
 
 for _name, _operation, _result in (
-    ("Image.add", np.add, _union),
-    ("Image.subtract", np.subtract, _union),
-    ("Image.multiply", np.multiply, _union),
+    ("Image.add", operator.add, _widened(operator.add)),
+    ("Image.subtract", operator.sub, _widened(operator.sub)),
+    ("Image.multiply", operator.mul, _widened(operator.mul)),
     ("Image.divide", _quotient, _quotient_type),
     ("Image.max", np.maximum, _union),
     ("Image.min", np.minimum, _union),

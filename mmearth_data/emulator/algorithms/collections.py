@@ -94,7 +94,7 @@ def flattened(collection: Collection) -> Collection:
     return Flattened(collection)
 
 
-@algorithm("Collection.merge")
+@algorithm("Collection.merge", "ImageCollection.merge")
 def merged(collection1: Collection, collection2: Collection) -> Collection:
     """The elements of both, indices prefixed with 1_ and 2_."""
     return Flattened(Listed([Named(collection1, "1"), Named(collection2, "2")]))
