@@ -77,7 +77,8 @@ class _Moments:
             summary.min[band], summary.max[band] = values.min(), values.max()
             summary.mean[band] = values.mean()
             values -= summary.mean[band]
-            summary.squares[band] = np.dot(values, values)
+            # Not np.dot: BLAS would start threads of its own for every band.
+            summary.squares[band] = np.square(values, out=values).sum()
         return summary
 
     def add(self, other: _Moments) -> None:
