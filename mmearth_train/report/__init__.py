@@ -1,0 +1,1 @@
+"""The training half of the report: losses against constants, reconstructions, probes."""
