@@ -20,6 +20,7 @@ from typing import Any
 import zarr
 from zarr.storage import MemoryStore
 
+from mmearth_data.modalities import STORED
 from mmearth_data.store import schema
 from mmearth_data.store.codecs import DEFAULT_CODECS, CodecSet
 from mmearth_data.store.files import StoreError, make_directory, write_atomic
@@ -155,8 +156,24 @@ def _document(root: Path) -> dict[str, Any]:
     return document
 
 
+def _check_modalities(root: Path, arrays: dict[str, dict[str, Any]]) -> None:
+    """Every stored modality of the registry must be there as the registry has it."""
+    for modality in STORED:
+        array = arrays.get(modality.name)
+        seen = (array["data_type"], array["shape"][1]) if array else None
+        if seen != (modality.dtype, len(modality.bands)):
+            found = f"as {seen[0]} with {seen[1]} bands" if seen else "not at all"
+            raise StoreError(
+                f"{root} was made with another list of modalities: {modality.name} must be {modality.dtype} with "
+                f"{len(modality.bands)} bands and is there {found}; read it with the mmearth that wrote it"
+            )
+
+
 def read_layout(path: str | Path) -> Layout:
-    """What the store at ``path`` says of itself; raises StoreError where there is none or of another version."""
+    """What the store at ``path`` says of itself.
+
+    Raises StoreError where there is none, or one of another format version or list of modalities.
+    """
     root = Path(path)
     document = _document(root)
     attributes = dict(document["attributes"])
@@ -169,6 +186,7 @@ def read_layout(path: str | Path) -> Layout:
         )
         raise StoreError(f"{root} has store format {version}, this mmearth reads format {FORMAT_VERSION}; {remedy}")
     arrays = document["consolidated_metadata"]["metadata"]
+    _check_modalities(root, arrays)
     return Layout(
         path=root,
         tile_pixels=attributes["tile_pixels"],

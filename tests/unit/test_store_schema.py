@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,26 @@ def test_another_format_version_is_named_with_its_remedy(tmp_path: Path, version
     root["attributes"]["mmearth_format"] = version
     (store / "zarr.json").write_text(json.dumps(root))
     with pytest.raises(StoreError, match=rf"store format {version}, this mmearth reads format 1; .*{remedy}"):
+        read_layout(store)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda arrays: arrays.pop("aster"), "aster must be int16 with 2 bands and is there not at all"),
+        (lambda arrays: arrays["aster"].update(data_type="float32"), "is there as float32 with 2 bands"),
+        (lambda arrays: arrays["aster"].update(shape=[0, 3, 8, 8]), "is there as int16 with 3 bands"),
+    ],
+)
+def test_a_store_with_other_modalities_is_refused(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    store = tmp_path / "s"
+    layout.create(store, tile_pixels=8, shard_rows=4, attrs={})
+    root = json.loads((store / "zarr.json").read_bytes())
+    change(root["consolidated_metadata"]["metadata"])
+    (store / "zarr.json").write_text(json.dumps(root))
+    with pytest.raises(StoreError, match=f"another list of modalities: .*{message}"):
         read_layout(store)
 
 
