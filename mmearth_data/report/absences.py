@@ -22,9 +22,7 @@ def absences(rows: pd.DataFrame, status: NDArray[np.uint8], modalities: tuple[st
     lines, unexplained, absent_total = [], 0, 0
     for index, name in enumerate(modalities):
         state = status[stored, index]
-        column = f"absent_{name}"
-        given = rows.loc[stored, column] if column in rows else pd.Series("", index=rows.index[stored])
-        reasons = given[state == Status.ABSENT].fillna("").astype(str)
+        reasons = rows.loc[stored, f"absent_{name}"][state == Status.ABSENT]
         unexplained += int((reasons == "").sum())
         absent_total += len(reasons)
         counted = reasons[reasons != ""].value_counts().sort_index()

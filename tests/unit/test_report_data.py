@@ -19,8 +19,10 @@ from flows.report import ReportConfig, ReportError, render, write_report
 from mmearth_data.modalities import BIOME_NAMES, MODALITIES, STORED
 from mmearth_data.report.pictures import PALETTES, View, paint, views
 from mmearth_data.report.places import places
-from mmearth_data.store import StoreError
+from mmearth_data.store import StoreError, consolidate, layout
 from mmearth_data.store.commits import row_table
+from mmearth_data.store.rows import row_table as row_table_of
+from mmearth_data.store.shards import ShardData, commit_shard, no_data
 from tests.synthetic import make_store
 from tests.unit.report_page import Page
 
@@ -228,6 +230,27 @@ def test_a_store_that_is_not_finalized_says_so(store: Path, tmp_path: Path) -> N
     page = Page.of(write_report(ReportConfig(store=copy, out=tmp_path / "report.html")))
     assert f"mmearth finalize --store {copy}" in page.sections["data"]
     assert page.verdict_state == "missing"
+
+
+@pytest.mark.parametrize("rows", [0, 28])
+def test_a_store_without_a_tile_says_so(tmp_path: Path, rows: int) -> None:
+    """Planned but not collected, or with nothing but rows whose locations gave way."""
+    store = tmp_path / "store.zarr"
+    layout.create(store, tile_pixels=16, shard_rows=28, attrs={})
+    layout.resize(store, 28)
+    if rows:
+        gave_way = {"location_id": 1, "biome": "Tundra", "year": 2018, "lon": 0.0, "lat": 70.0, "reason": "cloudy"}
+        table = row_table_of([{"row": row, **gave_way} for row in range(14)] + [{"row": row} for row in range(14, 28)])
+        status = np.zeros((28, len(STORED)), dtype=np.uint8)
+        commit_shard(store, 0, ShardData(no_data(16, 28), status, table))
+    consolidate(store)
+    page = Page.of(write_report(ReportConfig(store=store, out=tmp_path / "report.html")))
+    assert page.facts["Stored tiles"][:2] == ("bad", "0")
+    assert "mmearth collect" in page.sections["places"]
+    if rows:
+        assert page.table("vacant")[1:] == [["cloudy", "14"], ["no location was due", "14"]]
+    else:
+        assert "28 not collected" in page.facts["Stored tiles"][2]
 
 
 def test_bad_input_is_one_line_with_a_remedy(store: Path, tmp_path: Path) -> None:
