@@ -8,7 +8,9 @@ from typing import Literal
 from mmearth_data.emulator.assets import Archive
 from mmearth_data.emulator.world import biomes, ecoregions, planet
 from mmearth_data.emulator.world.catalogue.archive import WorldArchive
+from mmearth_data.emulator.world.earth import EarthPixels
 from mmearth_data.emulator.world.flat import FlatPixels, FlatSky
+from mmearth_data.emulator.world.setting import World
 from mmearth_data.emulator.world.sky import EarthSky
 
 Kind = Literal["earth", "flat"]
@@ -27,4 +29,5 @@ def build(kind: Kind, seed: int = 0) -> Archive:
     globe = planet.make(seed)
     classes = biomes.classify(globe)
     regions = ecoregions.partition(globe, classes)
-    return WorldArchive(seed, EarthSky(globe, classes), FlatPixels(), cache(lambda: ecoregions.asset(regions)))
+    pixels = EarthPixels(World(globe, classes, regions))
+    return WorldArchive(seed, EarthSky(globe, classes), pixels, cache(lambda: ecoregions.asset(regions)))

@@ -8,7 +8,7 @@ other that overlaps it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -36,9 +36,14 @@ class Block:
     epsg: int
     row: int
     column: int
-    lon: F64
-    lat: F64
-    sphere: F64
+    lon: F64 = field(compare=False)
+    lat: F64 = field(compare=False)
+    sphere: F64 = field(compare=False)
+
+    @property
+    def south(self) -> bool:
+        """Whether the frame is of the southern hemisphere."""
+        return self.epsg >= 32700
 
     def rows(self, level: int = 1) -> I64:
         """Absolute rows of the block's pixels of ``level`` × 10 m that lie wholly inside its margin."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mmearth_data.emulator.world import noise
 from mmearth_data.emulator.world.blocks import Block
-from mmearth_data.emulator.world.climate import rain_in
+from mmearth_data.emulator.world.climate import rain_in, season
 from mmearth_data.emulator.world.planet import Planet
 
 F32 = NDArray[np.float32]
@@ -22,15 +22,15 @@ _STEEPNESS = 2.2
 _THRESHOLD = _STEEPNESS / 1.702
 """The same as a shift of the unit-variance field of clouds (logistic and normal distribution differ by ×1.702)."""
 _SYSTEMS = (0.12, 0.05)
-_OCTAVES = ((620.0, 1.0), (210.0, 0.75), (70.0, 0.5), (24.0, 0.33), (9.0, 0.2))
+_OCTAVES = ((600.0, 1.0), (150.0, 0.8), (38.0, 0.5), (9.0, 0.3))
 
 
 def weather(planet: Planet, datatakes: NDArray[np.uint32], months: F64, lon: F64, lat: F64) -> F64:
     """Weather state of each datatake at each point, shape (datatakes, points); above 0 more than half is cloudy."""
     rain = rain_in(planet, lon[None, :], lat[None, :], months[:, None])
-    # Grey winters of high latitudes are cloudier than their precipitation says.
-    usual = 0.10 + 0.70 * (1.0 - np.exp(-rain / 0.085)) + 0.16 * np.clip((np.abs(lat) - 45.0) / 15.0, 0.0, 1.0)
-    usual = np.clip(usual, 0.06, 0.86)
+    # High latitudes are cloudier than their precipitation says, most of all in winter.
+    grey = np.clip((np.abs(lat) - 42.0) / 15.0, 0.0, 1.0) * (1.0 - 0.6 * season(lat[None, :], months[:, None]))
+    usual = np.clip(0.10 + 0.76 * (1.0 - np.exp(-rain / 0.085)) + 0.17 * grey, 0.06, 0.91)
     mean = np.log(usual / (1.0 - usual)) / 1.702
     shift = np.stack([noise.uniform(noise.hash_points(axis, datatakes)) for axis in range(3)], axis=1) * 4096.0
     points = noise.sphere(lon, lat)[None, :, :] + shift.astype(np.float64)[:, None, :]
@@ -76,7 +76,7 @@ def over(planet: Planet, block: Block, datatake: int, month: float, shadow_shift
     rows, columns = block.rows(LEVEL), block.columns(LEVEL)
     key = noise.salt(planet.seed, "clouds", datatake)
     thickness = _thickness(key, excess, rows, columns)
-    veil = noise.fractal(key ^ 0x5BD1E995, rows, columns, ((900.0, 1.0), (300.0, 0.6)))
+    veil = noise.smooth(key ^ 0x5BD1E995, rows, columns, 450.0)
     cirrus = np.maximum(veil * np.float32(0.8) + excess * np.float32(0.25) - np.float32(1.0), 0.0) * np.float32(0.22)
     if shadow_shift is None:
         return CloudField(thickness, cirrus, np.zeros_like(thickness))

@@ -8,6 +8,8 @@ reason everything here is elementwise arithmetic, never a matrix product (whose 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ I64 = NDArray[np.int64]
 U32 = NDArray[np.uint32]
 
 _ROW, _COLUMN, _LAYER = np.uint32(0x9E3779B1), np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35)
+_CORNERS = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=np.uint32)
 _SPREAD_2D = np.float32(1.0 / 0.55)
 """Two passes of quadratic B-spline weights keep 0.55² of a lattice's variance; this restores unit variance."""
 
@@ -73,47 +76,60 @@ def white(key: int, rows: I64, columns: I64) -> F32:
     return normal(hash_grid(key, rows, columns))
 
 
-def _spline(index: I64, wavelength: float) -> tuple[I64, tuple[F32, F32, F32]]:
-    """First lattice index and the three quadratic B-spline weights of each pixel centre along one axis."""
-    place = (index + 0.5) / wavelength
+@dataclass(frozen=True)
+class _Axis:
+    """One axis of an upsampling: the control points, and for each pixel the first of its three and their weights."""
+
+    points: I64
+    first: I64
+    weights: tuple[F32, F32, F32]
+
+
+@lru_cache(maxsize=8192)
+def _axis(start: int, count: int, wavelength: float) -> _Axis:
+    """The axis of pixels start … start + count − 1; control point k sits at pixel k · wavelength."""
+    place = (np.arange(start, start + count) + 0.5) / wavelength
     nearest = np.floor(place + 0.5)
     t = place - nearest
     weights = (0.5 * (0.5 - t) ** 2, 0.75 - t**2, 0.5 * (0.5 + t) ** 2)
     first, middle, last = (weight.astype(np.float32) for weight in weights)
-    return nearest.astype(np.int64) - 1, (first, middle, last)
+    low = int(nearest[0]) - 1
+    points = np.arange(low, int(nearest[-1]) + 2, dtype=np.int64)
+    return _Axis(points, nearest.astype(np.int64) - 1 - low, (first, middle, last))
 
 
-def upsample(lattice: F32, rows: I64, columns: I64, wavelength: float, origin: tuple[int, int]) -> F32:
-    """Quadratic B-spline surface through a lattice of control points.
-
-    ``lattice[i, j]`` sits at pixel ((origin[0] + i)·wavelength, (origin[1] + j)·wavelength); the result has shape
-    (len(rows), len(columns)) at the centres of the pixels named by absolute index.
-    """
-    first_row, row_weights = _spline(rows, wavelength)
-    first_column, column_weights = _spline(columns, wavelength)
-    i, j = first_row - origin[0], first_column - origin[1]
-    down = lattice[i] * row_weights[0][:, None]
-    down += lattice[i + 1] * row_weights[1][:, None]
-    down += lattice[i + 2] * row_weights[2][:, None]
-    out = down.take(j, axis=1) * column_weights[0]
-    out += down.take(j + 1, axis=1) * column_weights[1]
-    out += down.take(j + 2, axis=1) * column_weights[2]
+def _surface(lattice: F32, down: _Axis, across: _Axis) -> F32:
+    # Columns first, while there are few rows: then the large passes copy whole rows, which is much the faster gather.
+    strip = lattice[:, across.first] * across.weights[0]
+    strip += lattice[:, across.first + 1] * across.weights[1]
+    strip += lattice[:, across.first + 2] * across.weights[2]
+    out: F32 = strip[down.first]
+    out *= down.weights[0][:, None]
+    for step in (1, 2):
+        part = strip[down.first + step]
+        part *= down.weights[step][:, None]
+        out += part
     return out
 
 
-def lattice_span(index: I64, wavelength: float) -> I64:
-    """Indices of all control points that ``upsample`` needs for the pixels ``index`` (ascending)."""
-    low = int(np.floor((index[0] + 0.5) / wavelength + 0.5)) - 1
-    high = int(np.floor((index[-1] + 0.5) / wavelength + 0.5)) + 1
-    return np.arange(low, high + 1, dtype=np.int64)
+def upsample(lattice: F32, rows: I64, columns: I64, wavelength: float, origin: tuple[int, int]) -> F32:
+    """Quadratic B-spline surface over a lattice of control points.
+
+    ``lattice[i, j]`` sits at pixel ((origin[0] + i)·wavelength, (origin[1] + j)·wavelength); the result has shape
+    (len(rows), len(columns)) at the centres of the pixels named by absolute index, which must be consecutive.
+    """
+    down, across = _axis(int(rows[0]), len(rows), wavelength), _axis(int(columns[0]), len(columns), wavelength)
+    top, left = int(down.points[0]) - origin[0], int(across.points[0]) - origin[1]
+    held = lattice[top : top + len(down.points), left : left + len(across.points)]
+    return _surface(held, down, across)
 
 
 def smooth(key: int, rows: I64, columns: I64, wavelength: float) -> F32:
     """Smooth noise of mean 0 and unit variance whose features are about ``wavelength`` pixels wide."""
-    down, across = lattice_span(rows, wavelength), lattice_span(columns, wavelength)
-    lattice = normal(hash_grid(key, down, across))
+    down, across = _axis(int(rows[0]), len(rows), wavelength), _axis(int(columns[0]), len(columns), wavelength)
+    lattice = normal(hash_grid(key, down.points, across.points))
     lattice *= _SPREAD_2D
-    return upsample(lattice, rows, columns, wavelength, (int(down[0]), int(across[0])))
+    return _surface(lattice, down, across)
 
 
 def fractal(key: int, rows: I64, columns: I64, octaves: tuple[tuple[float, float], ...]) -> F32:
@@ -129,24 +145,20 @@ def fractal(key: int, rows: I64, columns: I64, octaves: tuple[tuple[float, float
 
 def space(key: int, points: F64, wavelengths: tuple[float, ...]) -> F64:
     """Smooth noise in space for points (n, 3), one octave per wavelength: (n, octaves), mean 0, about unit variance."""
-    octaves = np.arange(len(wavelengths), dtype=np.int64)
     place = points[:, None, :] / np.asarray(wavelengths)[None, :, None]
     base = np.floor(place)
     t = place - base
     s = t * t * (3.0 - 2.0 * t)
-    corner = base.astype(np.int64)
-    keys = (np.uint32(key) + octaves.astype(np.uint32) * np.uint32(0x632BE5AB))[None, :]
-    total = np.zeros(place.shape[:2])
-    for number in range(8):
-        steps = (number & 1, (number >> 1) & 1, number >> 2)
-        x, y, z = (corner[..., axis] + step for axis, step in enumerate(steps))
-        state = _finish(keys + x.astype(np.uint32) * _ROW)
-        state = _finish(state + y.astype(np.uint32) * _COLUMN)
-        value = normal(_finish(state + z.astype(np.uint32) * _LAYER)).astype(np.float64)
-        for axis, step in enumerate(steps):
-            value *= s[..., axis] if step else 1.0 - s[..., axis]
-        total += value
-    return total * 1.6
+    corner = base.astype(np.int64).astype(np.uint32)[None] + _CORNERS[:, None, None, :]
+    keys = (np.uint32(key) + np.arange(len(wavelengths), dtype=np.uint32) * np.uint32(0x632BE5AB))[None, None, :]
+    state = _finish(keys + corner[..., 0] * _ROW)
+    state = _finish(state + corner[..., 1] * _COLUMN)
+    values = normal(_finish(state + corner[..., 2] * _LAYER)).astype(np.float64)
+    for axis in range(3):
+        half = len(values) // 2
+        values = values[:half] + (values[half:] - values[:half]) * s[..., axis]
+    result: F64 = values[0] * 1.6
+    return result
 
 
 def sphere(lon: F64, lat: F64) -> F64:

@@ -22,7 +22,7 @@ F64 = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Planet:
     """Coarse fields of one seed. Heights in metres, temperatures in °C, precipitation in metres a year.
 

@@ -31,10 +31,10 @@ def year_of(time: int) -> int:
 
 
 def month_of(time: int) -> float:
-    """Months since the start of the year, fractional (0–12)."""
+    """Months since the start of the year (0–12) to about seven hours, so that one pass has one month everywhere."""
     moment = datetime.fromtimestamp(time // 1000, UTC)
     day = (moment - datetime(moment.year, 1, 1, tzinfo=UTC)).total_seconds() / 86400.0
-    return day / (366 if moment.year % 4 == 0 else 365) * 12.0
+    return round(day / (366 if moment.year % 4 == 0 else 365) * 12.0, 2)
 
 
 def sun(time: int, lon: float, lat: float) -> tuple[float, float]:

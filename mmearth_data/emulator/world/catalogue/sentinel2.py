@@ -38,6 +38,8 @@ _SMALLEST_PART = 0.02
 """Share of a tile that a swath must cover for a product to be published."""
 _LOST, _L2A_LOST, _SCORE_LOST, _PROBABILITY_LOST = 0.03, 0.02, 0.03, 0.05
 """Shares of acquisitions, L2A products, Cloud Score+ images and MSK_CLDPRB bands that the archive lacks."""
+_LOWEST_SUN = 82.0
+"""Solar zenith in degrees beyond which nothing is acquired."""
 LABELLED_BELOW = 35.0
 """Dynamic World classifies products with less cloud than this (percent)."""
 
@@ -154,14 +156,18 @@ class Sentinel2:
         share = self._sky.cloud(takes, months, tile.lon + ring[:, 0] / shrink, tile.lat + ring[:, 1]).mean(axis=1)
         keys = noise.hash_points(noise.salt(self._seed, "product", tile.name), takes)
         # The published percentage misses thin cloud and counts some bright ground.
-        cloud = np.clip(100.0 * share * (0.55 + 0.5 * noise.uniform(keys)), 0.0, 100.0)
+        cloud = np.clip(100.0 * share * (0.45 + 0.5 * noise.uniform(keys)), 0.0, 100.0)
         west, south, east, north = _EUROPE
         early = west < tile.lon < east and south < tile.lat < north
 
         def lucky(name: str, lost: float) -> NDArray[np.bool_]:
             return noise.uniform(noise.hash_points(noise.salt(name), keys)) >= lost
 
-        kept, l2a = lucky("kept", _LOST), lucky("l2a", _L2A_LOST) & (time >= (_L2A_EUROPE if early else _L2A_WORLD))
+        lit = np.array([dates.sun(int(value), tile.lon, tile.lat)[0] < _LOWEST_SUN for value in time])
+        kept, l2a = (
+            lit & lucky("kept", _LOST),
+            lucky("l2a", _L2A_LOST) & (time >= (_L2A_EUROPE if early else _L2A_WORLD)),
+        )
         score, probability = lucky("score", _SCORE_LOST), lucky("probability", _PROBABILITY_LOST)
         return tuple(
             Product(
