@@ -18,6 +18,11 @@ PUBLISH_SECONDS = 2.0
 """How often, at most, the progress artifact is updated: a run must not load the server with its tiles."""
 
 
+def _console() -> Console:
+    """Standard error; a log file is as wide as the tables need."""
+    return Console(file=sys.stderr, width=None if sys.stderr.isatty() else 140)
+
+
 class RunProgress:
     """Counts one run's work: ``advance`` from any thread, ``publish`` from the flow's own."""
 
@@ -53,7 +58,7 @@ class RunProgress:
 def run_progress(title: str, total: int, key: str) -> Iterator[RunProgress]:
     """A bar titled ``title`` over ``total`` units and its progress artifact ``key``, both ended with the block."""
     columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(file=sys.stderr)) as bar:
+    with Progress(*columns, console=_console()) as bar:
         artifact = cast("UUID", create_progress_artifact(0.0, key, title))
         progress = RunProgress(bar, bar.add_task(title, total=total), artifact)
         try:
@@ -70,9 +75,9 @@ def publish_table(key: str, title: str, rows: Sequence[Mapping[str, object]]) ->
     header = list(rows[0]) if rows else []
     cells = [{name: str(row[name]) for name in header} for row in rows]
     table = Table(title=title, title_justify="left")
-    for name in header:
-        table.add_column(name, no_wrap=True)
+    for position, name in enumerate(header):
+        table.add_column(name, no_wrap=position > 0)  # a narrow terminal wraps names, never figures
     for row in cells:
         table.add_row(*row.values())
-    Console(file=sys.stderr).print(table)
+    _console().print(table)
     create_table_artifact(cells, key, title)
