@@ -98,12 +98,14 @@ def pattern(offset: int = 0) -> Window:
 
 def pattern_values(rows: NDArray[Any], columns: NDArray[Any], offset: int = 0) -> NDArray[Any]:
     """The values of ``pattern``."""
-    return (rows * 7 + columns * 3 + offset) % 1000
+    result: NDArray[Any] = (rows * 7 + columns * 3 + offset) % 1000
+    return result
 
 
-def pattern_valid(rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[Any]:
+def pattern_valid(rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.bool_]:
     """Where ``pattern`` is valid."""
-    return (rows + columns) % 5 != 0
+    result: NDArray[np.bool_] = (rows + columns) % 5 != 0
+    return result
 
 
 def level(value: float) -> Window:

@@ -25,8 +25,8 @@ def read_table(asset_id: str, path: Path) -> FeatureAsset:
     """
     try:
         frame = pyogrio.read_dataframe(path)
-    except DataSourceError as error:
-        raise EmulatorError(f"--mount: cannot read {path} ({error}); name a vector file or a folder") from None
+    except DataSourceError:
+        raise EmulatorError(f"--mount: cannot read {path}; name a folder or a vector file") from None
     if "geometry" not in frame or frame.geometry.isna().any():
         raise EmulatorError(f"--mount: {path} has rows without geometry; leave them out of the file")
     if frame.crs is None:

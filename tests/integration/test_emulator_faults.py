@@ -27,33 +27,71 @@ GRID = ("EPSG:32633", (10.0, 0.0, 300100.0, 0.0, -10.0, 6199900.0), 4, 4)
 ARCHIVE = SmallArchive([image_asset("test/image", {"a": ("uint16", UTM, level(7))})])
 
 
-def _compute(url: str, value: int) -> int:
-    """The status of asking for a constant, without a client that retries."""
-    body = json.dumps({"expression": {"result": "0", "values": {"0": {"constantValue": value}}}}).encode()
-    request = urllib.request.Request(f"{url}/v1/projects/p/value:compute", data=body, method="POST")
+SLOW_PIXEL = {
+    "expression": {
+        "result": "0",
+        "values": {
+            "0": {
+                "functionInvocationValue": {
+                    "functionName": "Image.load",
+                    "arguments": {"id": {"constantValue": "test/slow"}},
+                }
+            }
+        },
+    },
+    "fileFormat": "NPY",
+    "grid": {
+        "crsCode": "EPSG:32633",
+        "dimensions": {"width": 1, "height": 1},
+        "affineTransform": {"scaleX": 10, "translateX": 300000, "scaleY": -10, "translateY": 6200000},
+    },
+}
+
+
+def _post(url: str, verb: str, body: dict[str, Any]) -> int:
+    """The status of a raw request, without a client that retries."""
+    content = json.dumps(body).encode()
+    request = urllib.request.Request(f"{url}/v1/projects/p/{verb}", data=content, method="POST")
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            answer.read()
             status: int = answer.status
             return status
     except urllib.error.HTTPError as error:
         return error.code
 
 
+def _compute(url: str, value: int) -> int:
+    """The status of asking for a constant."""
+    return _post(url, "value:compute", {"expression": {"result": "0", "values": {"0": {"constantValue": value}}}})
+
+
 def test_the_41st_request_at_a_time_gets_429(tmp_path: Path) -> None:
-    answers: list[int] = []
-    start = threading.Barrier(limits.MAX_CONCURRENT_REQUESTS + 20)
+    reading, release = threading.Semaphore(0), threading.Event()
+
+    def slow(row: int, column: int, height: int, width: int) -> Any:
+        reading.release()
+        assert release.wait(60)
+        return level(7)(row, column, height, width)
 
     def ask(url: str) -> None:
-        start.wait()
-        answers.append(_compute(url, 1))
+        answers.append(_post(url, "image:computePixels", SLOW_PIXEL))
 
-    with start_emulator(tmp_path, archive=ARCHIVE, latency=2000) as running:
-        threads = [threading.Thread(target=ask, args=(running.url,)) for _ in range(start.parties)]
+    answers: list[int] = []
+    archive = SmallArchive([image_asset("test/slow", {"a": ("uint16", UTM, slow)})])
+    with start_emulator(tmp_path, archive=archive) as running:
+        threads = [threading.Thread(target=ask, args=(running.url,)) for _ in range(limits.MAX_CONCURRENT_REQUESTS)]
         for thread in threads:
             thread.start()
+        for _ in threads:
+            assert reading.acquire(timeout=60)
+        refused = [_compute(running.url, number) for number in range(5)]
+        release.set()
         for thread in threads:
             thread.join()
-    assert sorted(answers) == [200] * limits.MAX_CONCURRENT_REQUESTS + [429] * 20
+        assert _compute(running.url, 1) == 200
+    assert refused == [429] * 5
+    assert answers == [200] * limits.MAX_CONCURRENT_REQUESTS
 
 
 def test_latency_holds_a_compute_request(tmp_path: Path) -> None:
