@@ -6,11 +6,11 @@ along great circles unless told otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 import numpy as np
 import shapely
@@ -98,7 +98,7 @@ class Feature:
 class Image:
     """Bands with properties and a footprint in degrees (None: everywhere)."""
 
-    bands: tuple[Band, ...]
+    bands: Sequence[Band]
     properties: Mapping[str, Any] = field(default_factory=dict)
     footprint: BaseGeometry | None = None
 
@@ -124,14 +124,35 @@ class Function(Protocol):
         ...
 
 
+class _AssetBands(Sequence[Band]):
+    """The bands of an asset, made when they are first looked at: most images of a listing are only filtered."""
+
+    def __init__(self, asset: ImageAsset) -> None:
+        self._asset = asset
+
+    @cached_property
+    def _bands(self) -> tuple[Band, ...]:
+        asset = self._asset
+        if not isinstance(asset, TiledImage):
+            return tuple(source(band, asset.footprint) for band in asset.bands)
+        tiles = [_AssetBands(tile) for tile in asset.tiles]
+        return tuple(mosaic(list(bands)) for bands in zip(*tiles, strict=True))
+
+    @overload
+    def __getitem__(self, index: int) -> Band: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Band, ...]: ...
+    def __getitem__(self, index: int | slice) -> Band | tuple[Band, ...]:
+        return self._bands[index]
+
+    def __len__(self) -> int:
+        return len(self._bands)
+
+
 def image_of(asset: ImageAsset) -> Image:
     """The image that an asset is, with the ids that Earth Engine adds to its properties."""
     properties = {**asset.properties, "system:id": asset.id, "system:index": asset.id.rpartition("/")[2]}
-    if not isinstance(asset, TiledImage):
-        return Image(tuple(source(band, asset.footprint) for band in asset.bands), properties, asset.footprint)
-    tiles = [image_of(tile) for tile in asset.tiles]
-    bands = tuple(mosaic([tile.bands[i] for tile in tiles]) for i in range(len(tiles[0].bands)))
-    return Image(bands, properties, asset.footprint)
+    return Image(_AssetBands(asset), properties, asset.footprint)
 
 
 def moment(value: object) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -56,7 +57,7 @@ def _selected(image: Image, selectors: list[Any], where: str) -> tuple[Band, ...
     return tuple(chosen)
 
 
-def _named(bands: tuple[Band, ...], names: list[str], where: str) -> tuple[Band, ...]:
+def _named(bands: Sequence[Band], names: list[str], where: str) -> tuple[Band, ...]:
     if len(names) != len(bands):
         raise ServiceError(
             f"{where}: The number of names ({len(names)}) must match the number of bands ({len(bands)})."
