@@ -23,16 +23,24 @@ PIXELS = 16
 
 
 def location_table(
-    path: Path, primaries: int, reserves: int, *, biomes: int = 2, years: tuple[int, ...] = (2018, 2019)
-):
-    """Write a location table with that many locations per stratum; returns it."""
+    path: Path,
+    primaries: int,
+    reserves: int,
+    *,
+    biomes: int = 2,
+    years: tuple[int, ...] = (2018, 2019),
+    around: Sequence[tuple[float, float]] = ((9.5, 45.5),),
+    pixels: int = PIXELS,
+) -> gpd.GeoDataFrame:
+    """Write a location table with that many locations per stratum, within a degree of each place; returns it."""
     names = BIOME_NAMES[:biomes]
     per_stratum = primaries + reserves
     count = per_stratum * biomes * len(years)
-    ids = np.unique(
-        grid.cells_at(9 + 0.02 * (np.arange(2 * count) % 60), 45 + 0.02 * (np.arange(2 * count) // 60), PIXELS)
-    )
-    ids = np.random.default_rng(5).permutation(ids[grid.eligible(ids)])[:count]
+    draw = np.random.default_rng(5)
+    centre = np.array(around)[np.arange(3 * count) % len(around)] + draw.uniform(-1, 1, (3 * count, 2))
+    ids, first = np.unique(grid.cells_at(centre[:, 0], centre[:, 1], pixels), return_index=True)
+    ids = ids[np.argsort(first)]
+    ids = ids[grid.eligible(ids)][:count]
     assert len(ids) == count
     lon, lat = grid.centres(ids)
     cells = grid.decode(ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 from collections import Counter
@@ -15,6 +16,9 @@ import stamina
 
 from mmearth_data.source import Corrupt, Quota, Transient
 
+logger = logging.getLogger(__name__)
+logging.getLogger("stamina").addHandler(logging.NullHandler())  # a handled failure is no news for a terminal
+
 _Result = TypeVar("_Result")
 _Item = TypeVar("_Item")
 
@@ -27,11 +31,11 @@ class Retry:
     requests they start from ``quota_wait``. ``timeout`` bounds one request with all its repetitions.
     """
 
-    attempts: int = 10
+    attempts: int = 12
     corrupt_attempts: int = 4
     timeout: float = 1800.0
     wait_initial: float = 0.25
-    wait_max: float = 60.0
+    wait_max: float = 30.0
     wait_jitter: float = 1.0
     quota_wait: float = 2.0
 
@@ -51,13 +55,14 @@ class Requests:
 
         def backoff(error: Exception) -> bool | float:
             failures[type(error)] += 1
+            logger.info("failure %d of a request: %s", failures.total(), error)
             if self.stopping.is_set():
                 return False
             if isinstance(error, Corrupt):
                 return failures[type(error)] < self._retry.corrupt_attempts
             if isinstance(error, Quota):
                 slower = self._retry.quota_wait * 2.0 ** (failures[type(error)] - 1)
-                return min(slower, self._retry.wait_max) * random.uniform(1.0, 2.0)
+                return min(slower, self._retry.wait_max) * random.uniform(1.0, 1.5)
             return isinstance(error, Transient)
 
         for attempt in stamina.retry_context(

@@ -20,6 +20,7 @@ from mmearth_data.earthengine.transport import STANDARD_URL, Transport
 from mmearth_data.source import Acquisition, Corrupt, Location, Rejected, Resolved, Tile, Transient
 
 logger = logging.getLogger(__name__)
+logging.getLogger("stamina").addHandler(logging.NullHandler())  # a handled failure is no news for a terminal
 
 DEADLINE_SECONDS = 330.0
 """Longest wait for an answer: Earth Engine ends interactive computations after 5 minutes by itself."""

@@ -35,7 +35,7 @@ from mmearth_data.plan.progress import Summary, stratum_summaries
 from mmearth_data.plan.slots import MAX_SHARD_ROWS, VACANT, IndexArray, Strata, first_round, later_round, shard_rows
 from mmearth_data.source import Acquisition, Location, Resolved
 from mmearth_data.store import layout, shards
-from mmearth_data.store.files import make_directory, write_atomic
+from mmearth_data.store.files import make_directory, unwritable, write_atomic
 
 logger = logging.getLogger(__name__)
 
@@ -294,7 +294,11 @@ class Plan:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold the plan's lock, so that two runs on one store plan one after the other."""
-    with (folder / "lock").open("w") as file:
+    try:
+        file = (folder / "lock").open("w")
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
