@@ -49,14 +49,15 @@ def encoder_file(path: Path) -> Path:
     return path / FILE_NAME if path.is_dir() else path
 
 
-def compared(files: Sequence[Path], store: Store, seeds: int) -> tuple[tuple[Entry, ...], int]:
+def compared(paths: Sequence[Path], store: Store, seeds: int) -> tuple[tuple[Entry, ...], int]:
     """Every encoder to compare, and the crop in pixels that all of them look at.
 
     Raises CheckpointError where a file is not an encoder, EvaluationError where the encoders want different crops or
     a larger one than the tiles.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    pretrained = [load_encoder(file) for file in files]
+    pretrained = [load_encoder(path) for path in paths]
+    files = [encoder_file(path) for path in paths]
     crop = _common_crop(files, pretrained, store)
     entries = [
         Entry(name, "pretrained", str(file), encoder.pretext, (OnDevice(encoder.to(device), device),))

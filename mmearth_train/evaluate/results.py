@@ -90,7 +90,6 @@ class Evaluation:
 
 def save(evaluation: Evaluation, path: Path) -> None:
     """Write ``evaluation`` as JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(json.dumps(asdict(evaluation), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     partial.replace(path)

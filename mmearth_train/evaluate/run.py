@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,11 +52,11 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     protocols = tuple(dict.fromkeys(config.protocol))
     if not config.checkpoint or not protocols or config.seeds < 1:
         raise EvaluationError("there is nothing to evaluate; give at least one checkpoint, one protocol and one seed")
-    files = tuple(dict.fromkeys(encoder_file(path) for path in config.checkpoint))
-    out = config.out or files[0].parent
+    paths = tuple({encoder_file(path): path for path in config.checkpoint}.values())
     store = open_store(config.store)
-    entries, crop = compared(files, store, config.seeds)
+    entries, crop = compared(paths, store, config.seeds)
     block = _blocks(store)
+    out = _result_file(config.out or encoder_file(paths[0]).parent)
     columns = TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True)) as progress:
         reading, probing = progress.add_task("features", total=len(block)), progress.add_task("probes", total=None)
@@ -76,8 +77,20 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         skipped=skipped,
         rows=rows,
     )
-    save(evaluation, out / FILE_NAME if out.is_dir() else out)
+    save(evaluation, out)
     return evaluation
+
+
+def _result_file(out: Path) -> Path:
+    """The file to write, in a folder that is there; EvaluationError, before anything is computed, if it cannot be."""
+    file = out / FILE_NAME if out.is_dir() else out
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EvaluationError(f"{file.parent} cannot be made ({error.strerror}); choose another --out") from error
+    if not os.access(file.parent, os.W_OK):
+        raise EvaluationError(f"{file.parent} cannot be written to; choose another --out")
+    return file
 
 
 def _blocks(store: Store) -> NDArray[np.int64]:
