@@ -60,7 +60,7 @@ def content(store: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def locations(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("table") / "locations.parquet"
-    location_table(path, primaries=8, reserves=4, years=(2017, 2019), around=PLACES, pixels=PIXELS)
+    location_table(path, primaries=5, reserves=2, years=(2017, 2019), around=PLACES, pixels=PIXELS)
     return path
 
 
@@ -86,7 +86,7 @@ def test_every_stratum_is_complete_in_whole_shards_and_few_requests(
     calm: tuple[Path, Counter[str]], rows: list[Row]
 ) -> None:
     summary = Plan.open(calm[0]).summary()
-    assert {(s.quota, s.stored, s.dry) for s in summary.strata} == {(8, 8, False)}
+    assert {(s.quota, s.stored, s.dry) for s in summary.strata} == {(5, 5, False)}
     assert summary.committed == summary.shards >= 2
     tries = sum(row["attempts"] for row in rows)
     assert calm[1]["computePixels"] == tries
@@ -205,7 +205,7 @@ def test_what_is_there_has_the_bands_that_level_and_orbits_have(
 
 
 def test_faults_change_no_byte(calm: tuple[Path, Counter[str]], locations: Path, tmp_path: Path) -> None:
-    faults = "429=0.05,500=0.05,drop=0.05,truncate=0.05,garbage=0.05,seed=1"
+    faults = "429=0.12,500=0.12,drop=0.12,truncate=0.12,garbage=0.12,seed=1"
     with start_emulator(tmp_path, faults=faults, archive=ARCHIVE) as emulator:
         reports = collect(tmp_path / "store", locations, emulator.url, workers=3)
         met = {entry["fault"] for entry in emulator.requests() if entry["fault"]}
@@ -221,7 +221,7 @@ def test_an_interrupted_run_continues_to_the_same_bytes(
     class StopError(Exception):
         pass
 
-    tiles = iter(range(5))
+    tiles = iter(range(2))
 
     def stop() -> None:
         if next(tiles, None) is None:
