@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,13 +28,13 @@ class Demo(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     folder = tmp_path_factory.mktemp("demo")
     environment = {**os.environ, "PREFECT_HOME": str(folder / "prefect")}
     command = [sys.executable, "-m", "flows.demo", "--out", str(folder)]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=3600, check=False)
     assert result.returncode == 0, result.stderr
-    yield Demo(folder, result.stdout, result.stderr)
+    return Demo(folder, result.stdout, result.stderr)
 
 
 def test_it_ends_with_four_lines_and_no_traceback(demo: Demo) -> None:
