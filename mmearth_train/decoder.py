@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from mmearth_train.encoder import Block, initialise
@@ -34,8 +34,8 @@ class Decoder(nn.Module):
     def forward(
         self,
         features: Float[Tensor, "N K C"],
-        visible: Int[Tensor, "N K"],
-        masked: Int[Tensor, "N M"],
+        visible: Integer[Tensor, "N K"],
+        masked: Integer[Tensor, "N M"],
     ) -> dict[str, Tensor]:
         """Predictions by task name: (N, M, width) for pixel tasks, (N, width) for image tasks."""
         n, patches = len(visible), visible.shape[1] + masked.shape[1]

@@ -12,7 +12,7 @@ norm, GELU, then a depthwise convolution of size and stride patch/8. Padding is 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -126,7 +126,7 @@ class Encoder(nn.Module):
         # A depthwise kernel of one pixel is a plain scale per channel: start near the mean of what it covers.
         nn.init.normal_(self.stem.weight, mean=1 / self.stride**2, std=0.02)
 
-    def forward(self, images: Float[Tensor, "N B H H"], visible: Int[Tensor, "N K"]) -> Float[Tensor, "N K C"]:
+    def forward(self, images: Float[Tensor, "N B H H"], visible: Integer[Tensor, "N K"]) -> Float[Tensor, "N K C"]:
         """Features of the visible patches; ``images`` hold normalised bands, whatever masked patches contain."""
         side = images.shape[-1] // self.patch
         sites = Sites(visible, side)

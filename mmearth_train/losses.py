@@ -6,7 +6,7 @@ Sums and counts, not means: micro-batches and processes can then be added up exa
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 from torch.nn import functional
 
@@ -17,15 +17,15 @@ PATCH_EPS = 1e-6
 
 def squared_error(
     prediction: Float[Tensor, "*S"], target: Float[Tensor, "*S"], valid: Bool[Tensor, "*S"]
-) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
+) -> tuple[Float[Tensor, ""], Integer[Tensor, ""]]:
     """Sum of squared differences where ``valid``, and how many; what a target holds elsewhere has no influence."""
     difference = torch.where(valid, prediction - torch.where(valid, target, 0.0), 0.0)
     return difference.square().sum(), valid.sum()
 
 
 def cross_entropy(
-    logits: Float[Tensor, "*S classes"], classes: Int[Tensor, "*S"]
-) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
+    logits: Float[Tensor, "*S classes"], classes: Integer[Tensor, "*S"]
+) -> tuple[Float[Tensor, ""], Integer[Tensor, ""]]:
     """Sum of −log p(class) where a class is not IGNORE, and how many."""
     total = functional.cross_entropy(logits.flatten(0, -2), classes.flatten(), ignore_index=IGNORE, reduction="sum")
     return total, (classes != IGNORE).sum()
@@ -54,12 +54,14 @@ def normalise_patches(
     return torch.where(valid, (values - mean) / spread, 0.0), valid & enough
 
 
-def means(sums: Float[Tensor, " T"], counts: Int[Tensor, " T"]) -> Float[Tensor, " T"]:
+def means(sums: Float[Tensor, " T"], counts: Integer[Tensor, " T"]) -> Float[Tensor, " T"]:
     """The loss of each task; 0 for a task without a single valid target."""
     return sums / counts.clamp(min=1)
 
 
-def weigh(losses: Float[Tensor, " T"], counts: Int[Tensor, " T"], log_vars: Float[Tensor, " T"]) -> Float[Tensor, ""]:
+def weigh(
+    losses: Float[Tensor, " T"], counts: Integer[Tensor, " T"], log_vars: Float[Tensor, " T"]
+) -> Float[Tensor, ""]:
     """Σ e^(−s)·L + s over the tasks that have a valid target (Kendall et al. 2018, without their ½)."""
     weighted = torch.exp(-log_vars) * losses + log_vars
     return torch.where(counts > 0, weighted, 0.0).sum()

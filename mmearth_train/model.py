@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from mmearth_data.modalities import MODALITIES
@@ -63,7 +63,7 @@ class Losses(NamedTuple):
     """Each task's loss summed over its valid targets, and how many there are, in the order of the model's tasks."""
 
     sums: Float[Tensor, " T"]
-    counts: Int[Tensor, " T"]
+    counts: Integer[Tensor, " T"]
 
 
 class MPMAE(nn.Module):
@@ -93,13 +93,15 @@ class MPMAE(nn.Module):
         return normalised
 
     def predict(
-        self, batch: dict[str, Tensor], visible: Int[Tensor, "N K"], masked: Int[Tensor, "N M"]
+        self, batch: dict[str, Tensor], visible: Integer[Tensor, "N K"], masked: Integer[Tensor, "N M"]
     ) -> dict[str, Tensor]:
         """Predictions by task: (N, M, width) for pixel tasks, (N, width) for image tasks."""
         predictions: dict[str, Tensor] = self.decoder(self.encoder(self.images(batch), visible), visible, masked)
         return predictions
 
-    def forward(self, batch: dict[str, Tensor], visible: Int[Tensor, "N K"], masked: Int[Tensor, "N M"]) -> Losses:
+    def forward(
+        self, batch: dict[str, Tensor], visible: Integer[Tensor, "N K"], masked: Integer[Tensor, "N M"]
+    ) -> Losses:
         """Losses of a batch in stored dtypes (N, C, H, H) and (N, C), given its visible and masked patches."""
         predictions = self.predict(batch, visible, masked)
         pairs = []

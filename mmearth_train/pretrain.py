@@ -115,10 +115,11 @@ class Run:
             since, seen = time.perf_counter(), 0
             for batches in self._batches(step):
                 rate = self.recipe.rate(step / self.steps_per_epoch)
-                found, samples = self._step(batches, rate)
-                step, seen = step + 1, seen + samples
+                log_vars = self.model.log_vars.detach().clone()
+                found = self._step(batches, rate)
+                step, seen = step + 1, seen + sum(len(batch["level"]) for batch in batches)
                 if step % config.log_every == 0 or step == self.steps:
-                    line = self._training_line(step, found, rate, seen / (time.perf_counter() - since))
+                    line = self._training_line(step, found, log_vars, rate, seen / (time.perf_counter() - since))
                     metrics.append(config.out, line)
                     progress.update(bar, loss=f"loss {line['loss']:.3f}")
                     since, seen = time.perf_counter(), 0
@@ -182,7 +183,7 @@ class Run:
                     micro = []
             first = 0
 
-    def _step(self, batches: list[dict[str, Tensor]], rate: float) -> tuple[Losses, int]:
+    def _step(self, batches: list[dict[str, Tensor]], rate: float) -> Losses:
         """One optimisation step: the mean of the micro-batches' objectives, weighted by their samples."""
         samples = sum(len(batch["level"]) for batch in batches)
         total = torch.zeros(2, len(self.spec.tasks), device=self.device)
@@ -196,12 +197,12 @@ class Run:
             group["lr"] = rate
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return Losses(total[0], total[1]), samples
+        return Losses(total[0], total[1])
 
-    def _training_line(self, step: int, found: Losses, rate: float, speed: float) -> dict[str, Any]:
+    def _training_line(self, step: int, found: Losses, log_vars: Tensor, rate: float, speed: float) -> dict[str, Any]:
         names = [task.name for task in self.spec.tasks]
         means = losses.means(found.sums, found.counts)
-        objective = losses.weigh(means, found.counts, self.model.log_vars.detach())
+        objective = losses.weigh(means, found.counts, log_vars)
         if not torch.isfinite(objective):
             raise DivergedError(
                 f"the loss is {objective.item()} at step {step}; lower the learning rate: smaller --batch-size"
@@ -212,7 +213,7 @@ class Run:
             "epoch": step / self.steps_per_epoch,
             "loss": objective.item(),
             "tasks": {n: m for n, m, c in zip(names, means.tolist(), found.counts.tolist(), strict=True) if c},
-            "log_vars": dict(zip(names, self.model.log_vars.tolist(), strict=True)),
+            "log_vars": dict(zip(names, log_vars.tolist(), strict=True)),
             "lr": rate,
             "images_per_second": speed,
         }

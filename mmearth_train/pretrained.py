@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from mmearth_data.modalities import MODALITIES
@@ -62,7 +62,7 @@ class PretrainedEncoder(nn.Module):
         """Names of the tasks that it was trained on."""
         return tuple(task.name for task in self.spec.tasks)
 
-    def forward(self, images: Tensor, level: Int[Tensor, " N"]) -> Float[Tensor, "N C h h"]:
+    def forward(self, images: Tensor, level: Integer[Tensor, " N"]) -> Float[Tensor, "N C h h"]:
         """The feature map of ``images`` (N, bands, H, H) in stored units (0: no data) of level 0 (L1C) or 1 (L2A).
 
         H is a multiple of the patch; h = H ÷ patch. Raises InputShapeError for anything else.
@@ -80,7 +80,7 @@ class PretrainedEncoder(nn.Module):
         return features.transpose(1, 2).reshape(n, -1, side, side)
 
     @torch.no_grad()
-    def features(self, images: Tensor, level: Int[Tensor, " N"]) -> Float[Tensor, "N C"]:
+    def features(self, images: Tensor, level: Integer[Tensor, " N"]) -> Float[Tensor, "N C"]:
         """The mean of the feature map over all patches, without gradients; arguments as of ``forward``."""
         return self.forward(images, level).mean((2, 3))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Integer
 from torch import Tensor
 from torch.nn import functional
 
@@ -22,10 +22,10 @@ EPS = 1e-6
 class Sites:
     """Where the visible patches of a batch lie: ``visible`` (N, K), indices into a grid of ``side`` × ``side``."""
 
-    visible: Int[Tensor, "N K"]
+    visible: Integer[Tensor, "N K"]
     side: int
 
-    def runs(self, s: int) -> Int[Tensor, " NKs"]:
+    def runs(self, s: int) -> Integer[Tensor, " NKs"]:
         """Index of each visible patch's rows of ``s`` pixels among all such rows of the batch's grid, (N·K·s,).
 
         With patches of s × s pixels a grid line of side·s pixels is ``side`` runs of s neighbouring pixels.

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 
 from mmearth_data import modalities
@@ -123,7 +123,7 @@ class Standardise(nn.Module):
         self.register_buffer("std", torch.tensor(scaling.std, dtype=torch.float32), persistent=False)
 
     def forward(
-        self, stored: Tensor, level: Int[Tensor, " N"]
+        self, stored: Tensor, level: Integer[Tensor, " N"]
     ) -> tuple[Float[Tensor, "N *S B"], Bool[Tensor, "N *S B"]]:
         """``stored`` is (N, *S, stored bands); ``level`` chooses the statistics where they differ by level."""
         values = stored.to(self.mean.dtype)[..., self.bands]
@@ -133,12 +133,12 @@ class Standardise(nn.Module):
         mean, std = self._rows(level, values.ndim)
         return torch.where(valid, (values - mean) / std, 0.0), valid
 
-    def invert(self, scaled: Float[Tensor, "N *S B"], level: Int[Tensor, " N"]) -> Float[Tensor, "N *S B"]:
+    def invert(self, scaled: Float[Tensor, "N *S B"], level: Integer[Tensor, " N"]) -> Float[Tensor, "N *S B"]:
         """Standardised values back to stored units."""
         mean, std = self._rows(level, scaled.ndim)
         return scaled * std + mean
 
-    def _rows(self, level: Int[Tensor, " N"], ndim: int) -> tuple[Tensor, Tensor]:
+    def _rows(self, level: Integer[Tensor, " N"], ndim: int) -> tuple[Tensor, Tensor]:
         """Each sample's mean and standard deviations, shaped to go with ``ndim`` dimensions."""
         row = level.long() if len(self.mean) > 1 else torch.zeros_like(level, dtype=torch.long)
         shape = (len(row), *(1,) * (ndim - 2), -1)
@@ -156,7 +156,7 @@ class ClassIndex(nn.Module):
         table[torch.from_numpy(modality.class_values)] = torch.arange(len(modality.classes))
         self.register_buffer("table", table, persistent=False)
 
-    def forward(self, stored: Int[Tensor, "N ... 1"]) -> Int[Tensor, "N ..."]:
+    def forward(self, stored: Integer[Tensor, "N ... 1"]) -> Integer[Tensor, "N ..."]:
         """Class indices of the only band."""
         indices: Tensor = self.table[stored[..., 0].long()]
         return indices
@@ -177,12 +177,12 @@ class Targets(nn.Module):
         """Rows of the task's head: outputs per patch (ordered row, column, output) or per image."""
         return self.task.outputs * (self.patch**2 if self.task.modality.scope == "pixel" else 1)
 
-    def stored(self, batch: dict[str, Tensor], masked: Int[Tensor, "N M"]) -> Tensor:
+    def stored(self, batch: dict[str, Tensor], masked: Integer[Tensor, "N M"]) -> Tensor:
         """Stored values with bands last: (N, M, p, p, bands) of the masked patches, or (N, bands) of the image."""
         values = batch[self.task.name]
         return values if self.task.modality.scope == "image" else select_patches(values, masked, self.patch)
 
-    def forward(self, batch: dict[str, Tensor], masked: Int[Tensor, "N M"]) -> tuple[Tensor, Tensor | None]:
+    def forward(self, batch: dict[str, Tensor], masked: Integer[Tensor, "N M"]) -> tuple[Tensor, Tensor | None]:
         """Targets, and where they are valid; class indices carry that themselves (None)."""
         stored = self.stored(batch, masked)
         if isinstance(self.prepare, ClassIndex):
@@ -204,7 +204,7 @@ class Targets(nn.Module):
         return losses.squared_error(constant.expand(target.shape), target, valid)
 
 
-def select_patches(images: Tensor, patches: Int[Tensor, "N M"], patch: int) -> Tensor:
+def select_patches(images: Tensor, patches: Integer[Tensor, "N M"], patch: int) -> Tensor:
     """Patches (N, M, p, p, C) of images (N, C, H, H) by their index in row-major order, in the images' dtype."""
     n, c, h, _ = images.shape
     side = h // patch
