@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from train_batches import random_batch, random_spec
 
 from mmearth_data.modalities import MODALITIES
 from mmearth_train.masking import split_patches
 from mmearth_train.model import MPMAE
+from tests.train_batches import random_batch, random_spec
 
 DEPTHS = (2, 2, 6, 2)
 Coordinates = list[tuple[int, int]]

@@ -1,0 +1,246 @@
+"""Pretraining end to end on a small store: interrupted in every way, it ends with the same weights bit by bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from mmearth_data.modalities import UnknownModalityError
+from mmearth_data.store import StoreError
+from mmearth_train import checkpoint
+from mmearth_train.checkpoint import CheckpointError
+from mmearth_train.config import PretrainConfig, RunError
+from mmearth_train.encoder import UnknownModelError
+from mmearth_train.pretrain import pretrain
+from mmearth_train.pretrained import load_encoder
+from tests.synthetic import make_store
+
+STEPS = 8
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """21 training tiles: four steps of five or six make an epoch."""
+    return make_store(tmp_path_factory.mktemp("pretrain") / "store", rows=28, tile_pixels=64, shard_rows=28, seed=1)
+
+
+ONLY_AT_THE_END = 100
+"""Saving is most of the time of such small steps."""
+
+
+def configure(tiles: Path, out: Path, **changes: object) -> PretrainConfig:
+    """A run of eight steps in two epochs that saves each of them."""
+    config = PretrainConfig(
+        tiles, out, preset="demo", epochs=2, batch_size=6, save_every=1, keep=STEPS, log_every=1, threads=1
+    )
+    return dataclasses.replace(config, **changes)
+
+
+@pytest.fixture(scope="module")
+def whole(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed run."""
+    out = tmp_path_factory.mktemp("pretrain") / "whole"
+    final = pretrain(configure(store, out))
+    assert final == checkpoint.found(out)[-1]
+    assert len(checkpoint.found(out)) == STEPS
+    return out
+
+
+def state(out: Path) -> dict[str, Tensor]:
+    """Weights and moments of a run's last checkpoint, and the exported weights."""
+    last = checkpoint.load(checkpoint.found(out)[-1])
+    assert last.step == STEPS
+    encoder = load_encoder(out).state_dict()
+    assert all(torch.equal(t, last.tensors[f"model.{name}"]) for name, t in encoder.items())
+    return last.tensors
+
+
+def assert_same(out: Path, whole: Path) -> None:
+    expected, found = state(whole), state(out)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert steps(out) == steps(whole)
+
+
+def steps(out: Path) -> list[tuple[str, int, dict[str, float]]]:
+    """What the metrics say, but speed."""
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [(line["split"], line["step"], line["tasks"]) for line in lines]
+
+
+def copy_until(whole: Path, out: Path, step: int) -> Path:
+    """A run as it was after ``step`` steps, with what it had logged a little further."""
+    (out / checkpoint.FOLDER).mkdir(parents=True)
+    for path in checkpoint.found(whole)[:step]:
+        shutil.copy(path, out / checkpoint.FOLDER)
+    lines = (whole / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (out / "metrics.jsonl").write_text("".join(lines[: step + 3]) + '{"split": "tr')
+    return out
+
+
+def command(config: PretrainConfig) -> list[str]:
+    options = {
+        name.replace("_", "-"): value
+        for name, value in dataclasses.asdict(config).items()
+        if value is not None and name != "resume"
+    }
+    return [sys.executable, "-m", "flows", "pretrain", *(f"--{name}={value}" for name, value in options.items())]
+
+
+def start(config: PretrainConfig) -> subprocess.Popen[str]:
+    """Start a run in a process of its own and wait until it has saved its third step."""
+    process = subprocess.Popen(command(config), cwd=ROOT, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+    deadline = time.monotonic() + 200
+    while len(checkpoint.found(config.out)) < 3:
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
+
+
+def test_losses_are_logged_for_every_step_and_validation(whole: Path) -> None:
+    lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    training = [line for line in lines if line["split"] == "train"]
+    assert [line["step"] for line in training] == list(range(1, STEPS + 1))
+    assert [line["step"] for line in lines if line["split"] == "val"] == [0, STEPS // 2, STEPS]
+    for line in training:
+        assert len(line["tasks"]) == 12
+        total = sum(
+            math.exp(-line["log_vars"][name]) * loss + line["log_vars"][name] for name, loss in line["tasks"].items()
+        )
+        assert total == pytest.approx(line["loss"], rel=1e-5)
+    assert set(lines[0]["constant"]) == set(lines[0]["tasks"])
+    assert training[-1]["loss"] < training[0]["loss"]
+
+
+@pytest.mark.parametrize("step", [3, 4])
+def test_half_the_steps_and_then_the_rest_are_all_the_steps(
+    store: Path, whole: Path, tmp_path: Path, step: int
+) -> None:
+    out = copy_until(whole, tmp_path / "run", step)
+    pretrain(configure(store, out, resume=True, save_every=ONLY_AT_THE_END))
+    assert_same(out, whole)
+
+
+def test_killed_and_resumed_it_ends_with_the_same_weights(store: Path, whole: Path, tmp_path: Path) -> None:
+    config = configure(store, tmp_path / "run")
+    process = start(config)
+    process.kill()
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    last = checkpoint.latest(config.out)
+    assert last is not None
+    assert 3 <= last.step < STEPS
+    pretrain(dataclasses.replace(config, resume=True, save_every=ONLY_AT_THE_END))
+    assert_same(config.out, whole)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 1)])
+def test_asked_to_stop_it_saves_and_exits(
+    store: Path, whole: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    config = configure(store, tmp_path / "run", save_every=3)
+    process = subprocess.Popen(command(config), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while not (config.out / "metrics.jsonl").is_file() or len(steps(config.out)) < 3:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors
+    assert "saved; continue with --resume" in errors
+    last = checkpoint.latest(config.out)
+    assert last is not None
+    assert last.step < STEPS
+    assert last.step == steps(config.out)[-1][1]
+    pretrain(dataclasses.replace(config, resume=True, save_every=ONLY_AT_THE_END))
+    assert_same(config.out, whole)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "empty"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    store: Path, whole: Path, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = copy_until(whole, tmp_path / "run", STEPS)
+    path = checkpoint.found(out)[-1]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes({"flipped": content, "truncated": content[:-1000], "empty": b""}[damage])
+    pretrain(configure(store, out, resume=True, save_every=ONLY_AT_THE_END))
+    assert f"{path}" in caplog.text
+    assert "falling back to the checkpoint before it" in caplog.text
+    assert_same(out, whole)
+
+
+def test_without_an_intact_checkpoint_the_run_is_refused(store: Path, whole: Path, tmp_path: Path) -> None:
+    out = copy_until(whole, tmp_path / "run", 1)
+    checkpoint.found(out)[0].write_bytes(b"no")
+    with pytest.raises(CheckpointError, match=r"every checkpoint in .+ is damaged; start again"):
+        pretrain(configure(store, out, resume=True, save_every=ONLY_AT_THE_END))
+
+
+def test_resuming_nothing_starts_anew_and_says_so(
+    store: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretrain(configure(store, tmp_path / "run", resume=True, save_every=ONLY_AT_THE_END))
+    assert "starting anew" in " ".join(capsys.readouterr().err.split())
+    assert_same(tmp_path / "run", whole)
+
+
+def test_resuming_a_finished_run_changes_nothing(store: Path, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    assert pretrain(configure(store, out, resume=True)) == checkpoint.found(out)[-1]
+    assert_same(out, whole)
+
+
+def test_only_the_last_checkpoints_are_kept(store: Path, whole: Path, tmp_path: Path) -> None:
+    out = copy_until(whole, tmp_path / "run", 5)
+    pretrain(configure(store, out, resume=True, keep=2))
+    assert [checkpoint.load(path).step for path in checkpoint.found(out)] == [STEPS - 1, STEPS]
+
+
+def test_the_result_does_not_depend_on_how_it_is_logged_or_saved(store: Path, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    pretrain(configure(store, out, save_every=5, log_every=4, validate_every=2, keep=1))
+    expected, found = state(whole), state(out)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"pretext": "sentinel3"}, UnknownModalityError, "unknown modality 'sentinel3'; choose from"),
+        ({"model": "mini"}, UnknownModelError, "unknown model 'mini'; choose from: atto"),
+        ({"epochs": 0}, RunError, "--epochs is 0; it must be at least 1"),
+        ({"input_size": 112}, RunError, "tiles of 64 pixels are smaller than --input-size 112"),
+        ({"store": Path("/nowhere")}, StoreError, "/nowhere does not exist"),
+    ],
+)
+def test_what_cannot_start_says_why_in_one_line(
+    store: Path, tmp_path: Path, changes: dict[str, object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message) as caught:
+        pretrain(configure(store, tmp_path / "run", **changes))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_used_folder_needs_resume_and_the_same_settings(store: Path, whole: Path) -> None:
+    with pytest.raises(RunError, match="is not empty; continue its run with --resume or choose another --out"):
+        pretrain(configure(store, whole))
+    with pytest.raises(CheckpointError, match="was started with seed 0, not 1; resume with the same settings"):
+        pretrain(configure(store, whole, resume=True, seed=1))

@@ -1,0 +1,158 @@
+"""Batches: every row once, the same order however it is read, and crops that are pieces of the stored tiles."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mmearth_data.store import Store, StoreError, open_store
+from mmearth_train.loader import Loader, cyclic, prefetch
+from tests.synthetic import make_store
+
+NAMES = ("sentinel2", "esa_worldcover", "aster", "era5", "month")
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_store(tmp_path_factory.mktemp("loader") / "store", rows=112, tile_pixels=64, shard_rows=28)
+
+
+@pytest.fixture(scope="module")
+def store(path: Path) -> Store:
+    return open_store(path)
+
+
+def loader(store: Store, **options: object) -> Loader:
+    defaults: dict[str, object] = {"batch_size": 10, "crop": 56, "seed": 3}
+    return Loader(store, store.select("train"), NAMES, **{**defaults, **options})  # type: ignore[arg-type]
+
+
+def ids(batches: list[dict[str, Tensor]]) -> list[int]:
+    return torch.cat([batch["location_id"] for batch in batches]).tolist()
+
+
+def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(a[name].numpy().tobytes() == b[name].numpy().tobytes() for name in a)
+
+
+@pytest.mark.parametrize("window_rows", [1, 32, 1024])
+@pytest.mark.parametrize("memory_bytes", [0, 1 << 30])
+def test_every_row_comes_once_in_each_epoch(store: Store, window_rows: int, memory_bytes: int) -> None:
+    reader = loader(store, window_rows=window_rows, memory_bytes=memory_bytes)
+    epochs = [ids(list(reader.epoch(epoch))) for epoch in range(2)]
+    expected = sorted(store.location_id[store.select("train")].tolist())
+    assert sorted(epochs[0]) == sorted(epochs[1]) == expected
+    assert epochs[0] != epochs[1]
+
+
+def test_batches_differ_by_one_row_at_most_and_come_in_multiples(store: Store) -> None:
+    reader = loader(store, batch_size=7, multiple=4)
+    sizes = [len(batch["level"]) for batch in reader.epoch(0)]
+    assert len(sizes) == reader.batches
+    assert len(sizes) % 4 == 0
+    assert max(sizes) <= 7
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_an_epoch_can_be_entered_at_any_batch(store: Store) -> None:
+    whole = list(loader(store).epoch(4))
+    for first in (1, len(whole) - 1, len(whole)):
+        rest = list(loader(store).epoch(4, first))
+        assert len(rest) == len(whole) - first
+        assert all(equal(a, b) for a, b in zip(whole[first:], rest, strict=True))
+
+
+def test_a_sample_does_not_depend_on_its_batch_or_on_memory(store: Store) -> None:
+    def samples(reader: Loader) -> dict[int, bytes]:
+        return {
+            int(batch["location_id"][i]): b"".join(batch[name][i].numpy().tobytes() for name in NAMES)
+            for batch in reader.epoch(1)
+            for i in range(len(batch["level"]))
+        }
+
+    assert samples(loader(store)) == samples(loader(store, batch_size=3, window_rows=28, memory_bytes=0))
+
+
+def test_crops_are_pieces_of_the_tiles_shared_by_all_modalities(store: Store) -> None:
+    row_of = {int(store.location_id[row]): int(row) for row in store.select("train")}
+    places = set()
+    for batch in loader(store).epoch(0):
+        for i, location in enumerate(batch["location_id"].tolist()):
+            tiles = {name: store.read(name, row_of[location], row_of[location] + 1)[0] for name in NAMES[:3]}
+            fits = [
+                (y, x, v, h)
+                for y, x, v, h in itertools.product(range(9), range(9), (1, -1), (1, -1))
+                if all(
+                    np.array_equal(batch[name][i].numpy(), tile[:, y : y + 56, x : x + 56][:, ::v, ::h])
+                    for name, tile in tiles.items()
+                )
+            ]
+            assert len(fits) == 1
+            places.add(fits[0])
+    assert len(places) > 20
+
+
+def test_without_augmentation_crops_are_central_and_in_store_order(store: Store) -> None:
+    rows = store.select("val")
+    reader = Loader(store, rows, ("aster",), batch_size=4, crop=56, seed=0, augment=False)
+    batches = list(reader.epoch(0))
+    assert ids(batches) == store.location_id[rows].tolist()
+    tiles = np.concatenate([store.read("aster", row, row + 1) for row in rows.tolist()])
+    assert np.array_equal(np.concatenate([b["aster"].numpy() for b in batches]), tiles[..., 4:60, 4:60])
+
+
+def test_values_keep_their_stored_dtype(store: Store) -> None:
+    batch = next(loader(store).epoch(0))
+    assert {name: batch[name].dtype for name in NAMES} == {
+        "sentinel2": torch.uint16,
+        "esa_worldcover": torch.uint8,
+        "aster": torch.int16,
+        "era5": torch.float32,
+        "month": torch.float32,
+    }
+    assert batch["sentinel2"].shape[1:] == (13, 56, 56)
+    assert batch["era5"].shape[1:] == (12,)
+
+
+def test_a_damaged_store_is_an_error_of_the_consumer(tmp_path: Path) -> None:
+    damaged = make_store(tmp_path / "store", rows=28, tile_pixels=64, shard_rows=28)
+    store = open_store(damaged)
+    next(file for file in (damaged / "aster" / "c").rglob("*") if file.is_file()).write_bytes(b"")
+    with pytest.raises(StoreError, match="torn"):
+        list(loader(store).epoch(0))
+
+
+@given(st.floats(-180, 180), st.floats(-90, 90), st.integers(1, 12), st.integers(1, 28))
+def test_place_and_month_are_angles(lon: float, lat: float, month: int, day: int) -> None:
+    time = np.array([np.datetime64(f"2019-{month:02d}-{day:02d}T10:00", "ms").astype(np.int64)])
+    place = {"lon": np.deg2rad(lon), "lat": np.deg2rad(lat), "month": 2 * np.pi * (month - 1) / 12}
+    for name, angle in place.items():
+        found = cyclic(name, np.array([lon]), np.array([lat]), time)
+        np.testing.assert_allclose(found, [[np.sin(angle), np.cos(angle)]], atol=1e-6)
+
+
+def test_an_unknown_time_has_no_month() -> None:
+    assert np.isnan(cyclic("month", np.zeros(1), np.zeros(1), np.array([np.iinfo(np.int64).min]))).all()
+
+
+def test_read_ahead_stops_when_nobody_listens() -> None:
+    made: list[int] = []
+
+    def endless() -> itertools.count[int]:
+        for number in itertools.count():
+            made.append(number)
+            yield number
+
+    items = prefetch(endless(), 2)
+    assert next(items) == 0
+    items.close()
+    count = len(made)
+    assert count <= 5
+    assert len(made) == count

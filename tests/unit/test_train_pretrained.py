@@ -1,0 +1,116 @@
+"""The exported encoder: what comes out of the file is what went in, and features are those of the encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+import mmearth_train
+from mmearth_data.modalities import MODEL_INPUT_BANDS
+from mmearth_train.checkpoint import CheckpointError
+from mmearth_train.model import MPMAE, ModelSpec
+from mmearth_train.pretrained import InputShapeError, export_encoder
+from tests.train_batches import random_batch, random_spec
+
+
+@pytest.fixture(scope="module")
+def model() -> MPMAE:
+    torch.manual_seed(0)
+    return MPMAE(random_spec())
+
+
+@pytest.fixture(scope="module")
+def file(model: MPMAE, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("export") / "encoder.safetensors"
+    export_encoder(path, model.spec, model.encoder)
+    return path
+
+
+def images(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    batch = random_batch(n)
+    return batch["sentinel2"][:, [i for i in range(13) if i != 10]], batch["level"]
+
+
+def test_features_are_the_mean_over_all_patches_of_normalised_images(file: Path, model: MPMAE) -> None:
+    encoder = mmearth_train.load_encoder(file)
+    stored, level = images(3)
+    everything = torch.arange(49).expand(3, -1)
+    with torch.no_grad():
+        expected = model.encoder(model.images(random_batch(3)), everything).mean(1)
+        features = encoder.features(stored, level)
+        feature_map = encoder(stored, level)
+    torch.testing.assert_close(features, expected)
+    assert feature_map.shape == (3, encoder.channels, 7, 7)
+    torch.testing.assert_close(feature_map.mean((2, 3)), expected)
+    torch.testing.assert_close(encoder.features(stored.float(), level), expected)
+
+
+def test_levels_have_their_own_normalisation(file: Path) -> None:
+    encoder = mmearth_train.load_encoder(file)
+    stored, _ = images(1)
+    surface, top = (encoder.features(stored, torch.tensor([level], dtype=torch.uint8)) for level in (1, 0))
+    assert not torch.allclose(surface, top)
+
+
+def test_no_data_counts_as_the_mean_and_never_as_nan(file: Path) -> None:
+    encoder = mmearth_train.load_encoder(file)
+    stored, level = images(2)
+    as_floats = stored.float()
+    gaps = as_floats.clone()
+    gaps[as_floats == 0] = torch.nan
+    assert torch.equal(encoder.features(gaps, level), encoder.features(as_floats, level))
+
+
+def test_larger_images_give_larger_maps(file: Path) -> None:
+    encoder = mmearth_train.load_encoder(file)
+    assert encoder(torch.ones(1, 12, 80, 80), torch.zeros(1, dtype=torch.uint8)).shape[2:] == (10, 10)
+
+
+def test_the_header_tells_everything_about_the_encoder(file: Path, model: MPMAE) -> None:
+    with safe_open(file, framework="pt") as opened:
+        header = opened.metadata()
+    assert ModelSpec.from_json(header["spec"]) == model.spec
+    encoder = mmearth_train.load_encoder(file)
+    assert encoder.bands == MODEL_INPUT_BANDS
+    assert (encoder.input_size, encoder.patch, encoder.channels) == (56, 8, 320)
+    assert encoder.pretext == tuple(task.name for task in model.spec.tasks)
+
+
+def test_random_encoders_have_the_shape_and_depend_on_the_seed_alone(file: Path) -> None:
+    encoder = mmearth_train.load_encoder(file)
+    stored, level = images(2)
+    first, again, other = (mmearth_train.random_encoder(encoder, seed).features(stored, level) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert first.shape == encoder.features(stored, level).shape
+    assert not torch.allclose(first, other)
+    assert not torch.allclose(first, encoder.features(stored, level))
+
+
+@pytest.mark.parametrize("shape", [(1, 13, 56, 56), (1, 12, 56, 48), (1, 12, 60, 60)])
+def test_images_of_another_shape_are_refused(file: Path, shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputShapeError, match=r"images must be \(N, 12, H, H\) with H a multiple of 8"):
+        mmearth_train.load_encoder(file).features(torch.ones(shape), torch.zeros(1, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("where", [100, 2000, -100])
+def test_a_changed_byte_is_noticed(file: Path, tmp_path: Path, where: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[where] ^= 1
+    damaged = tmp_path / "encoder.safetensors"
+    damaged.write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged"):
+        mmearth_train.load_encoder(damaged)
+
+
+def test_a_file_that_is_no_encoder_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    with pytest.raises(CheckpointError, match="no safetensors file"):
+        mmearth_train.load_encoder(tmp_path / "array.npy")
+    with pytest.raises(CheckpointError, match="does not exist"):
+        mmearth_train.load_encoder(tmp_path / "missing.safetensors")
+    with pytest.raises(CheckpointError, match="finish the run"):
+        mmearth_train.load_encoder(tmp_path)

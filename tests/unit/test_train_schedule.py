@@ -1,0 +1,45 @@
+"""Learning rates and weight decay."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from mmearth_train.model import MPMAE
+from mmearth_train.schedule import RECIPES, optimizer
+from tests.train_batches import random_spec
+
+
+def test_the_default_is_the_papers_recipe() -> None:
+    recipe = RECIPES["default"]
+    assert recipe.peak_rate == pytest.approx(1.5e-4 * 4096 / 256)
+    assert recipe.rate(0) == 0
+    assert recipe.rate(10) == pytest.approx(recipe.peak_rate / 4)
+    assert recipe.rate(40) == pytest.approx(recipe.peak_rate)
+    assert recipe.rate(120) == pytest.approx(recipe.peak_rate / 2)
+    assert recipe.rate(160) == pytest.approx(recipe.peak_rate * (1 + math.cos(0.75 * math.pi)) / 2)
+    assert recipe.rate(200) == pytest.approx(0)
+
+
+def test_matrices_and_kernels_decay_and_vectors_do_not() -> None:
+    model = MPMAE(random_spec())
+    decay = {id(p): g["weight_decay"] for g in optimizer(model, RECIPES["default"]).param_groups for p in g["params"]}
+    for name, parameter in model.named_parameters():
+        free = ("bias" in name, "norm" in name, "grn" in name, "mask_token" in name, name == "log_vars")
+        assert decay[id(parameter)] == (0.0 if any(free) else 0.05), name
+
+
+def test_one_step_is_adamw_by_its_definition() -> None:
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(3, 2).double()
+    before = {name: p.detach().clone() for name, p in layer.named_parameters()}
+    adamw = optimizer(layer, RECIPES["default"])
+    layer(torch.ones(1, 3, dtype=torch.float64)).square().sum().backward()
+    adamw.step()
+    rate = RECIPES["default"].peak_rate
+    for name, parameter in layer.named_parameters():
+        decayed = before[name] * (1 - rate * 0.05) if name == "weight" else before[name]
+        expected = decayed - rate * parameter.grad / (parameter.grad.abs() + 1e-8)
+        torch.testing.assert_close(parameter.detach(), expected, rtol=1e-12, atol=1e-14)

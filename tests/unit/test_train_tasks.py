@@ -1,0 +1,169 @@
+"""Pretext tasks: names, targets from stored values, and that what is not data has no influence."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from mmearth_data.modalities import MODALITIES, MODEL_INPUT_BANDS, UnknownModalityError
+from mmearth_train.masking import split_patches
+from mmearth_train.model import MPMAE, ModelSpec
+from mmearth_train.tasks import GROUPS, ClassIndex, PretextError, Scaling, Standardise, pretext_names, select_patches
+from tests.train_batches import input_scaling, random_batch, random_spec
+
+
+def masks(n: int) -> tuple[Tensor, Tensor]:
+    visible, masked = split_patches(0, 0, np.arange(n), 49)
+    return torch.from_numpy(visible), torch.from_numpy(masked)
+
+
+@pytest.fixture(scope="module")
+def model() -> MPMAE:
+    torch.manual_seed(0)
+    return MPMAE(random_spec())
+
+
+def test_groups_are_the_twelve_of_mmearth_by_scope() -> None:
+    pixel = {"sentinel2", "sentinel1", "aster", "dynamic_world", "canopy_height_eth", "esa_worldcover"}
+    image = {"era5", "biome", "eco_region", "lat", "lon", "month"}
+    assert set(pretext_names("pixel")) == pixel
+    assert set(pretext_names("image")) == image
+    assert set(pretext_names("all")) == pixel | image
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("sentinel2", ("sentinel2",)),
+        ("biome, sentinel2", ("sentinel2", "biome")),
+        ("lat,image", pretext_names("image")),
+    ],
+)
+def test_names_come_in_registry_order_and_once(text: str, names: tuple[str, ...]) -> None:
+    assert pretext_names(text) == names
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(UnknownModalityError, match="unknown modality 'sentinel3'; choose from: sentinel2"):
+        pretext_names("sentinel2,sentinel3")
+
+
+def test_a_mask_is_never_a_pretext_task() -> None:
+    with pytest.raises(PretextError, match="cloud_score is never predicted"):
+        pretext_names("cloud_score")
+
+
+def test_the_specification_survives_json() -> None:
+    spec = random_spec(112)
+    assert ModelSpec.from_json(spec.to_json()) == spec
+
+
+def test_bands_are_picked_by_name_and_scaled_by_level() -> None:
+    modality, scaling = MODALITIES["sentinel2"], input_scaling()
+    stored = torch.arange(1, 14, dtype=torch.int32).to(torch.uint16).expand(2, 13)
+    values, valid = Standardise(modality, MODEL_INPUT_BANDS, scaling)(stored, torch.tensor([0, 1], dtype=torch.uint8))
+    for level in range(2):
+        for i, band in enumerate(MODEL_INPUT_BANDS):
+            expected = (modality.bands.index(band) + 1 - scaling.mean[level][i]) / scaling.std[level][i]
+            assert values[level, i].item() == pytest.approx(expected, rel=1e-6)
+    assert valid.all()
+
+
+@pytest.mark.parametrize("name", ["sentinel1", "era5"])
+def test_no_data_becomes_zero_and_invalid(name: str) -> None:
+    modality = MODALITIES[name]
+    bands = len(modality.bands)
+    scale = Standardise(modality, modality.bands, Scaling(((5.0,) * bands,), ((2.0,) * bands,)))
+    stored = torch.full((1, bands), 9, dtype=getattr(torch, modality.dtype))
+    stored[0, 1] = modality.nodata
+    values, valid = scale(stored, torch.zeros(1, dtype=torch.uint8))
+    assert valid.tolist() == [[i != 1 for i in range(bands)]]
+    assert values.tolist() == [[0.0 if i == 1 else 2.0 for i in range(bands)]]
+
+
+def test_statistics_without_data_never_scale() -> None:
+    scaling = Scaling.checked([[math.nan, 3.0]], [[math.nan, 0.0]])
+    assert scaling == Scaling(((0.0, 3.0),), ((1.0, 1.0),))
+
+
+def test_every_class_has_its_index_and_nothing_else_has_one() -> None:
+    table = ClassIndex(MODALITIES["esa_worldcover"])
+    indices = table(torch.arange(256, dtype=torch.uint8)[:, None])
+    classes = MODALITIES["esa_worldcover"].class_values.tolist()
+    assert [i for i, index in enumerate(indices.tolist()) if index >= 0] == classes
+    assert indices[10] == 0
+    assert indices[100] == 10
+
+
+def test_patches_are_cut_in_row_major_order() -> None:
+    images = torch.arange(2 * 3 * 56 * 56).view(2, 3, 56, 56).to(torch.int16)
+    _, masked = masks(2)
+    patches = select_patches(images, masked, 8)
+    for n, m in [(0, 0), (1, 17), (1, 29)]:
+        y, x = divmod(int(masked[n, m]), 7)
+        expected = images[n, :, 8 * y : 8 * y + 8, 8 * x : 8 * x + 8].permute(1, 2, 0)
+        assert torch.equal(patches[n, m], expected)
+
+
+def test_what_is_stored_under_no_data_or_visible_patches_has_no_influence_on_any_loss(model: MPMAE) -> None:
+    """Statistics are replaced by others where a value is no-data: the losses must not move by a bit."""
+    batch = random_batch(3)
+    visible, masked = masks(3)
+    before = model(batch, visible, masked)
+    changed = {name: values.clone() for name, values in batch.items()}
+    seen = torch.zeros(3, 49, dtype=torch.bool).scatter_(1, visible, True).view(3, 1, 7, 7)
+    seen = seen.repeat_interleave(8, 2).repeat_interleave(8, 3)
+    for name in ("sentinel1", "aster", "canopy_height_eth", "dynamic_world", "esa_worldcover"):
+        changed[name] = torch.where(seen, torch.ones_like(changed[name]), changed[name])
+    changed["dynamic_world"][changed["dynamic_world"] == 0] = 77
+    changed["era5"][changed["era5"].isnan()] = torch.inf
+    after = model(changed, visible, masked)
+    assert torch.equal(before.sums, after.sums)
+    assert torch.equal(before.counts, after.counts)
+
+
+def test_valid_targets_are_counted_value_by_value(model: MPMAE) -> None:
+    batch = random_batch(3)
+    visible, masked = masks(3)
+    counts = dict(zip(GROUPS["all"], model(batch, visible, masked).counts.tolist(), strict=True))
+    for name, modality in ((n, MODALITIES[n]) for n in GROUPS["all"] if n != "sentinel2"):
+        stored = batch[name].numpy()
+        valid = modality.valid(stored)
+        if modality.scope == "image":
+            assert counts[name] == valid.sum(), name
+            continue
+        hidden = [(n, divmod(p, 7)) for n in range(3) for p in masked[n].tolist()]
+        expected = sum(valid[n, :, 8 * y : 8 * y + 8, 8 * x : 8 * x + 8].sum() for n, (y, x) in hidden)
+        assert counts[name] == expected, name
+
+
+@pytest.mark.parametrize("absent", [("sentinel1",), ("era5", "biome", "month"), GROUPS["all"]])
+def test_gradients_stay_finite_without_a_modality(model: MPMAE, absent: tuple[str, ...]) -> None:
+    batch = random_batch(2)
+    for name in absent:
+        batch[name].fill_(MODALITIES[name].nodata)
+    model.zero_grad()
+    visible, masked = masks(2)
+    found = model(batch, visible, masked)
+    model.objective(found).backward()
+    for task, total, count in zip(GROUPS["all"], found.sums, found.counts, strict=True):
+        assert (count == 0) == (task in absent)
+        assert (total == 0) == (task in absent)
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in model.parameters())
+    absent_rows = [model.spec.tasks[i].name in absent for i in range(len(GROUPS["all"]))]
+    assert (model.log_vars.grad[absent_rows] == 0).all()
+
+
+def test_constants_are_judged_on_the_same_targets(model: MPMAE) -> None:
+    batch = random_batch(4)
+    _, masked = masks(4)
+    target = model.targets["biome"]
+    total, count = target.compare_constant(*target(batch, masked))
+    stored = batch["biome"][:, 0]
+    known = stored[stored != 255].long()
+    assert count == len(known)
+    assert total.item() == pytest.approx(-sum(math.log(target.task.constant[int(k)]) for k in known), rel=1e-5)
