@@ -56,21 +56,27 @@ def digest(tensors: dict[str, Tensor], header: dict[str, str]) -> str:
 
 
 def write(path: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> None:
-    """Write a safetensors file with its checksum: complete under its name, or not there at all."""
+    """Write a safetensors file with its checksum: complete under its name, or not there at all.
+
+    Raises CheckpointError where that is impossible.
+    """
     tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     content = save(tensors, {**header, "sha256": digest(tensors, header)})
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be written ({error.strerror}); make room, then use --resume") from error
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -122,6 +128,12 @@ def load(path: Path) -> Checkpoint:
 def found(out: Path) -> list[Path]:
     """The checkpoints of a run, oldest first."""
     return sorted((out / FOLDER).glob("step-*.safetensors"))
+
+
+def clear_unfinished(out: Path) -> None:
+    """Remove what a run that was killed while writing left behind."""
+    for path in (out / FOLDER).glob("*.tmp"):
+        path.unlink()
 
 
 def latest(out: Path) -> Checkpoint | None:

@@ -151,6 +151,7 @@ class Run:
             if used:
                 raise RunError(f"{out} is not empty; continue its run with --resume or choose another --out")
             return 0
+        checkpoint.clear_unfinished(out)
         last = checkpoint.latest(out)
         if last is None:
             if checkpoint.found(out):

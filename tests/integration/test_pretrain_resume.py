@@ -73,6 +73,7 @@ def assert_same(out: Path, whole: Path) -> None:
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert steps(out) == steps(whole)
+    assert not list(out.rglob("*.tmp"))
 
 
 def steps(out: Path) -> list[tuple[str, int, dict[str, float]]]:
@@ -86,6 +87,7 @@ def copy_until(whole: Path, out: Path, step: int) -> Path:
     (out / checkpoint.FOLDER).mkdir(parents=True)
     for path in checkpoint.found(whole)[:step]:
         shutil.copy(path, out / checkpoint.FOLDER)
+    (out / checkpoint.FOLDER / "step-00000099.safetensors.1.tmp").write_bytes(b"unfinished")
     lines = (whole / "metrics.jsonl").read_text().splitlines(keepends=True)
     (out / "metrics.jsonl").write_text("".join(lines[: step + 3]) + '{"split": "tr')
     return out
