@@ -6,11 +6,10 @@ from functools import cache
 from typing import Literal
 
 from mmearth_data.emulator.assets import Archive
-from mmearth_data.emulator.world import biomes, ecoregions, planet
+from mmearth_data.emulator.world import ecoregions, setting
 from mmearth_data.emulator.world.catalogue.archive import WorldArchive
 from mmearth_data.emulator.world.earth import EarthPixels
 from mmearth_data.emulator.world.flat import FlatPixels, FlatSky
-from mmearth_data.emulator.world.setting import World
 from mmearth_data.emulator.world.sky import EarthSky
 
 Kind = Literal["earth", "flat"]
@@ -26,8 +25,6 @@ def build(kind: Kind, seed: int = 0) -> Archive:
         return WorldArchive(seed, FlatSky(), FlatPixels(), table)
     if kind != "earth":
         raise ValueError(f"there is no world {kind!r}; choose earth or flat")
-    globe = planet.make(seed)
-    classes = biomes.classify(globe)
-    regions = ecoregions.partition(globe, classes)
-    pixels = EarthPixels(World(globe, classes, regions))
-    return WorldArchive(seed, EarthSky(globe, classes), pixels, cache(lambda: ecoregions.asset(regions)))
+    earth = setting.world(seed)
+    sky = EarthSky(earth.planet, earth.biomes)
+    return WorldArchive(seed, sky, EarthPixels(earth), cache(lambda: ecoregions.asset(earth.regions)))

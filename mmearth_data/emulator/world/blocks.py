@@ -47,11 +47,20 @@ class Block:
 
     def rows(self, level: int = 1) -> I64:
         """Absolute rows of the block's pixels of ``level`` × 10 m that lie wholly inside its margin."""
-        return _span(self.row, level)
+        return _span(self.row, level, _phase(self.epsg, level))
 
     def columns(self, level: int = 1) -> I64:
         """Absolute columns, as ``rows``."""
-        return _span(self.column, level)
+        return _span(self.column, level, 0)
+
+    def offset(self, level: int, to: int) -> tuple[int, int]:
+        """Row and column, among the block's pixels of ``level``, at which its pixels of the coarser ``to`` begin."""
+        starts = (self.rows(level)[0], self.columns(level)[0]), (self.rows(to)[0], self.columns(to)[0])
+        phases = _phase(self.epsg, to) - _phase(self.epsg, level), 0
+        top, left = (
+            (int(last) * to - phase) // level - int(first) for first, last, phase in zip(*starts, phases, strict=True)
+        )
+        return top, left
 
     def spread(self, nodes: F64, level: int = 1) -> NDArray[np.float32]:
         """A field given at the nodes (16,) or (4, 4), at the pixels of a level."""
@@ -60,8 +69,13 @@ class Block:
         return noise.upsample(lattice, self.rows(level), self.columns(level), CORE / level, origin)
 
 
-def _span(index: int, level: int) -> I64:
-    low, high = index * CORE - MARGIN, index * CORE + CORE + MARGIN
+def _phase(epsg: int, level: int) -> int:
+    """Frame rows by which coarser pixels begin early: they count from the equator, southern frames from northing 0."""
+    return frames.EQUATOR_ROWS % level if epsg >= 32700 else 0
+
+
+def _span(index: int, level: int, phase: int) -> I64:
+    low, high = index * CORE - MARGIN + phase, index * CORE + CORE + MARGIN + phase
     return np.arange(-(-low // level), high // level, dtype=np.int64)
 
 
@@ -78,10 +92,10 @@ Render = Callable[[Block], NDArray[np.generic]]
 """A field at the pixels of one level of a block, last two axes (rows, columns) as ``Block.rows`` names them."""
 
 
-def _home(first: int, last: int, level: int) -> int | None:
+def _home(first: int, last: int, level: int, phase: int) -> int | None:
     """The block that holds pixels first…last of a level in its core and margin, if one does; nearest to the middle."""
-    index = ((first + last) * level // 2) // CORE
-    span = _span(index, level)
+    index = ((first + last) * level // 2 - phase) // CORE
+    span = _span(index, level, phase)
     return index if span[0] <= first and last <= span[-1] else None
 
 
@@ -89,12 +103,13 @@ def assemble(
     epsg: int, level: int, row0: int, column0: int, height: int, width: int, render: Render
 ) -> NDArray[np.generic]:
     """A window of a frame at ``level`` × 10 m, from as few blocks as hold it; the last two axes are (height, width)."""
-    row, column = _home(row0, row0 + height - 1, level), _home(column0, column0 + width - 1, level)
+    phase = _phase(epsg, level)
+    row, column = _home(row0, row0 + height - 1, level, phase), _home(column0, column0 + width - 1, level, 0)
     if row is not None and column is not None:
         whole = render(block(epsg, row, column))
-        top, left = row0 - int(_span(row, level)[0]), column0 - int(_span(column, level)[0])
+        top, left = row0 - int(_span(row, level, phase)[0]), column0 - int(_span(column, level, 0)[0])
         return whole[..., top : top + height, left : left + width]
-    rows = (np.arange(row0, row0 + height) * level) // CORE
+    rows = (np.arange(row0, row0 + height) * level - phase) // CORE
     columns = (np.arange(column0, column0 + width) * level) // CORE
     out: NDArray[np.generic] | None = None
     for i in range(int(rows[0]), int(rows[-1]) + 1):
@@ -103,8 +118,8 @@ def assemble(
             if out is None:
                 out = np.empty((*part.shape[:-2], height, width), dtype=part.dtype)
             own_rows, own_columns = np.nonzero(rows == i)[0], np.nonzero(columns == j)[0]
-            top = row0 + int(own_rows[0]) - int(_span(i, level)[0])
-            left = column0 + int(own_columns[0]) - int(_span(j, level)[0])
+            top = row0 + int(own_rows[0]) - int(_span(i, level, phase)[0])
+            left = column0 + int(own_columns[0]) - int(_span(j, level, 0)[0])
             here = slice(own_rows[0], own_rows[-1] + 1), slice(own_columns[0], own_columns[-1] + 1)
             out[..., here[0], here[1]] = part[..., top : top + len(own_rows), left : left + len(own_columns)]
     if out is None:
@@ -127,11 +142,14 @@ def window(
         and a == level * frames.PIXEL
         and frames.lies_inside(epsg, a * column0 + c, e * (row0 + height) + f, a * (column0 + width) + c, e * row0 + f)
     ):
-        first_row, first_column = row0 + round(-f / a), column0 + round(c / a)
-        return assemble(epsg, level, first_row, first_column, height, width, render)
+        top_row, left_column = round(-f / frames.PIXEL) + _phase(epsg, level), round(c / frames.PIXEL)
+        if top_row % level == 0 and left_column % level == 0:
+            first_row, first_column = row0 + top_row // level, column0 + left_column // level
+            return assemble(epsg, level, first_row, first_column, height, width, render)
     out: NDArray[np.generic] | None = None
     for patch in frames.locate(epsg, grid.transform, row0, column0, height, width):
-        rows, columns = (np.floor(place / level).astype(np.int64) for place in (patch.rows, patch.columns))
+        rows = np.floor((patch.rows + _phase(patch.epsg, level)) / level).astype(np.int64)
+        columns = np.floor(patch.columns / level).astype(np.int64)
         if patch.inside is not None:
             rows, columns = rows[patch.inside], columns[patch.inside]
         top, left = int(rows.min()), int(columns.min())

@@ -74,6 +74,10 @@ class FlatSky:
         """No cloud."""
         return np.zeros((len(datatakes), len(lon)))
 
+    def radar_passes(self, lon: float, lat: float) -> tuple[str, ...]:
+        """Both directions everywhere."""
+        return ("ASCENDING", "DESCENDING")
+
     def cold(self, lon: float, lat: float) -> bool:
         """Nowhere is ice."""
         return False

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from pyproj import Transformer
 
 PIXEL = 10.0
+EQUATOR_ROWS = 1_000_000
+"""Rows between northing 0 and the equator in southern frames."""
 _NODE_METRES = 320.0
 """Distance of exactly transformed points; bilinear between them errs by under 0.1 m up to latitude 84."""
 _DEGREE_METRES = 111_320.0

@@ -81,8 +81,7 @@ def _average(field: F32, block: Block, level: int, to: int) -> F32:
     if level == to:
         return field
     factor = to // level
-    top = int(block.rows(to)[0]) * factor - int(block.rows(level)[0])
-    left = int(block.columns(to)[0]) * factor - int(block.columns(level)[0])
+    top, left = block.offset(level, to)
     height, width = len(block.rows(to)), len(block.columns(to))
     cut = field[..., top : top + height * factor, left : left + width * factor]
     # Sums of slices rather than a reshaped mean: the order of additions is the same for every window.

@@ -102,9 +102,9 @@ def _water(world: World, block: Block, month: float, year: int) -> F64:
     return result
 
 
-def _crops(land: Ground, month: float, season_start: F32) -> F32:
-    """Greenness of each parcel's crop: sown and harvested on dates of its own."""
-    lot = noise.uniform(land.parcel * np.uint32(0x9E3779B1))
+def _crops(land: Ground, month: float, year: int, season_start: F32) -> F32:
+    """Greenness of each parcel's crop, which rotates from year to year: sown and harvested on dates of its own."""
+    lot = noise.uniform(noise.hash_points(noise.salt("crop", year), land.parcel))
     early = lot < np.float32(0.42)
     peak = np.where(early, np.float32(3.3) + lot * np.float32(2.0), np.float32(4.6) + lot * np.float32(2.4))
     length = np.where(early, np.float32(1.9), np.float32(1.5))
@@ -136,7 +136,9 @@ def surface(world: World, block: Block, month: float, year: int) -> Surface:
     fields = cover == CROPS
     # Fields are sown in spring, in the tropics with the rains of summer; half a year later in the south.
     start = block.spread(np.where(np.abs(block.lat) < 23.0, 4.0, 2.0)) + np.float32(6.0 if block.south else 0.0)
-    growing = _crops(land, month, start) * (np.float32(0.35) + np.float32(0.65) * np.maximum(moist, vigour > 0.75))
+    growing = _crops(land, month, year, start) * (
+        np.float32(0.35) + np.float32(0.65) * np.maximum(moist, vigour > 0.75)
+    )
     green_share[fields] = growing[fields]
     green: F32 = plants * green_share
     dry = plants * (np.float32(1.0) - green_share) * _LITTER[cover]

@@ -88,6 +88,10 @@ class Sky(Protocol):
         """Cloud fraction of each datatake at each point, shape (datatakes, points)."""
         ...
 
+    def radar_passes(self, lon: float, lat: float) -> tuple[str, ...]:
+        """The directions (ASCENDING, DESCENDING) from which Sentinel-1 observes the region of a point."""
+        ...
+
     def cold(self, lon: float, lat: float) -> bool:
         """Whether a place is polar ice, where radar is acquired in HH and HV."""
         ...

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmearth_data.emulator.world import climate, noise, traits
+from mmearth_data.emulator.world import biomes, climate, ecoregions, noise, traits
 from mmearth_data.emulator.world.biomes import ICE
 from mmearth_data.emulator.world.blocks import Block
-from mmearth_data.emulator.world.planet import COLUMNS, ROWS, Planet, between, box_of
+from mmearth_data.emulator.world.planet import COLUMNS, ROWS, Planet, between, box_of, make
 
 F64 = NDArray[np.float64]
 
@@ -73,6 +74,14 @@ class World:
             trait={name: own[:, index] for index, name in enumerate(traits.FIELDS)},
             ice=(self.biomes[row, column] == ICE).astype(np.float64),
         )
+
+
+@lru_cache(maxsize=4)
+def world(seed: int) -> World:
+    """The world of a seed; about a second for a new one."""
+    globe = make(seed)
+    classes = biomes.classify(globe)
+    return World(globe, classes, ecoregions.partition(globe, classes))
 
 
 def _fill(regions: NDArray[np.int16]) -> NDArray[np.int16]:

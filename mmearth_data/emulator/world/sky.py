@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mmearth_data.emulator.world import clouds
+from mmearth_data.emulator.world import clouds, noise
 from mmearth_data.emulator.world.biomes import ICE
 from mmearth_data.emulator.world.planet import BOX, COLUMNS, ROWS, Planet, box_of
 
@@ -34,6 +34,17 @@ class EarthSky:
     def cloud(self, datatakes: NDArray[np.uint32], months: F64, lon: F64, lat: F64) -> F64:
         """Cloud fraction of each datatake at each point."""
         return clouds.fraction(clouds.weather(self._planet, datatakes, months, lon, lat))
+
+    def radar_passes(self, lon: float, lat: float) -> tuple[str, ...]:
+        """The directions from which a region is observed: most from both, some from one, a few not at all."""
+        point = noise.sphere(np.array([lon]), np.array([lat]))
+        value = float(noise.space(noise.salt(self._planet.seed, "radar plan"), point, (0.35,))[0, 0])
+        # Quantiles of unit normal noise: 5 % nothing, 30 % descending, 20 % ascending, the rest both.
+        if value < -1.64:
+            return ()
+        if value < -0.39:
+            return ("DESCENDING",)
+        return ("ASCENDING",) if value < 0.13 else ("ASCENDING", "DESCENDING")
 
     def cold(self, lon: float, lat: float) -> bool:
         """Whether the point lies on ice."""

@@ -60,6 +60,12 @@ def zone_of(lon: F64, lat: F64) -> NDArray[np.int64]:
     return np.where(svalbard, wide, zone)
 
 
+def _top(northing: int, south: bool) -> int:
+    """The tile's upper edge: the first multiple of 60 m from the equator at or above the square's."""
+    origin = FALSE_NORTHING if south else 0
+    return origin - (origin - northing) // 60 * 60
+
+
 def _name(zone: int, south: bool, column: int, row: int, lat: float) -> str:
     band = BAND_LETTERS[min(int((lat + 80.0) // 8), len(BAND_LETTERS) - 1)]
     northing = row - (FALSE_NORTHING // SQUARE if south else 0)
@@ -119,7 +125,7 @@ def zone_tiles(zone: int) -> ZoneTiles:
                 name=_name(zone, hemisphere, column, row, float(lat[index, 24])),
                 epsg=(32700 if hemisphere else 32600) + zone,
                 left=column * SQUARE // 60 * 60,
-                top=-(-(row + 1) * SQUARE // 60) * 60,
+                top=_top((row + 1) * SQUARE, hemisphere),
                 lon=float(np.mod(centre_lon + 180.0, 360.0) - 180.0),
                 lat=centre_lat,
             )

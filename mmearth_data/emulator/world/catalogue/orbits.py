@@ -11,7 +11,9 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from shapely.geometry import Polygon
+from shapely import clip_by_rect
+from shapely.affinity import translate
+from shapely.geometry import MultiPolygon, Polygon
 
 from mmearth_data.emulator.world import frames
 
@@ -153,10 +155,10 @@ def clip_polygon(corners: F64, planes: tuple[HalfPlane, ...]) -> F64:
     return np.array(points)
 
 
-def footprint(epsg: int, corners: F64, per_edge: int = 8) -> Polygon:
+def outline(epsg: int, corners: F64, per_edge: int = 8) -> Polygon:
     """A projected polygon (n, 2) in degrees, with points along its edges so that it follows them within metres.
 
-    A footprint that reaches over the antimeridian is continued beyond ±180° rather than torn apart.
+    Over the antimeridian longitudes go on beyond ±180°; ``within_globe`` divides such a polygon.
     """
     steps = (np.arange(per_edge) / per_edge)[None, :, None]
     following = np.roll(corners, -1, axis=0)
@@ -165,3 +167,27 @@ def footprint(epsg: int, corners: F64, per_edge: int = 8) -> Polygon:
     middle = (epsg % 100) * 6.0 - 183.0
     lon = middle + (np.mod(lon - middle + 180.0, 360.0) - 180.0)
     return Polygon(np.stack([lon, lat], axis=1))
+
+
+def within_globe(polygon: Polygon) -> Polygon | MultiPolygon:
+    """The same ground with longitudes in [−180, 180], in two parts where it lies on both sides of the antimeridian."""
+    west, _, east, _ = polygon.bounds
+    if west >= -180.0 and east <= 180.0:
+        return polygon
+    shift = -360.0 if east > 180.0 else 360.0
+    parts = [clip_by_rect(part, -180.0, -90.0, 180.0, 90.0) for part in (polygon, translate(polygon, shift))]
+    kept = [part for part in parts if part.area > 0.0]
+    return kept[0] if len(kept) == 1 else MultiPolygon(kept)
+
+
+def boxes_touch(one: tuple[float, ...], other: tuple[float, float, float, float]) -> bool:
+    """Whether two boxes (west, south, east, north) in degrees touch; the first may reach beyond ±180°.
+
+    The second crosses the antimeridian where its west exceeds its east.
+    """
+    west, south, east, north = other
+    if east < west:
+        east += 360.0
+    if one[1] > north or one[3] < south:
+        return False
+    return any(one[0] <= east + turn and one[2] >= west + turn for turn in (-360.0, 0.0, 360.0))

@@ -10,15 +10,22 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 from shapely.geometry import Polygon
+from shapely.geometry.base import BaseGeometry
 
 from mmearth_data.emulator.assets import BandAsset, ImageAsset, NativeGrid
 from mmearth_data.emulator.world import frames, noise
 from mmearth_data.emulator.world.catalogue import dates
-from mmearth_data.emulator.world.catalogue.orbits import DAY_MS, Constellation, HalfPlane, footprint
+from mmearth_data.emulator.world.catalogue.orbits import (
+    DAY_MS,
+    Constellation,
+    HalfPlane,
+    boxes_touch,
+    outline,
+    within_globe,
+)
 from mmearth_data.emulator.world.scenes import Pixels, RadarScene, Sky
 
 ASSET_ID = "COPERNICUS/S1_GRD"
@@ -40,12 +47,11 @@ _LOST, _SINGLE = 0.03, 0.04
 """Shares of products that are missing, and that were acquired in one polarisation."""
 
 Bounds = tuple[float, float, float, float]
-Plan = Literal["both", "ASCENDING", "DESCENDING", "none"]
 
 
 @dataclass(frozen=True)
 class Slice:
-    """The ground that a relative orbit's product covers every time: projection, corners, edges, footprint."""
+    """The ground that a relative orbit's product covers every time; ``footprint`` is ``outline`` as published."""
 
     direction: str
     orbit: int
@@ -57,7 +63,8 @@ class Slice:
     near: HalfPlane
     azimuth: float
     grid: NativeGrid
-    footprint: Polygon
+    outline: Polygon
+    footprint: BaseGeometry
 
 
 def _plane(start: tuple[float, float], end: tuple[float, float]) -> HalfPlane:
@@ -89,6 +96,7 @@ def ground(direction: str, orbit: int, number: int) -> Slice:
     near = edges[3] if direction == "ASCENDING" else edges[1]
     left, top = np.floor(x.min() / 10.0) * 10.0, np.ceil(y.max() / 10.0) * 10.0
     width, height = int(np.ceil((x.max() - left) / 10.0)), int(np.ceil((top - y.min()) / 10.0))
+    shape = outline(epsg, np.array(corners), 16)
     return Slice(
         direction=direction,
         orbit=orbit,
@@ -101,15 +109,9 @@ def ground(direction: str, orbit: int, number: int) -> Slice:
         # The antenna looks away from the near edge, at right angles to the flight.
         azimuth=float(np.degrees(np.arctan2(-near.a, -near.b)) % 360.0),
         grid=NativeGrid(f"EPSG:{epsg}", (10.0, 0.0, float(left), 0.0, -10.0, float(top)), (height, width)),
-        footprint=footprint(epsg, np.array(corners), 16),
+        outline=shape,
+        footprint=within_globe(shape),
     )
-
-
-def _touch(one: tuple[float, ...], other: Bounds) -> bool:
-    west, south, east, north = other
-    if one[1] > north or one[3] < south:
-        return False
-    return any(one[0] <= east + turn and one[2] >= west + turn for turn in (-360.0, 0.0, 360.0))
 
 
 class Sentinel1Collection:
@@ -124,21 +126,12 @@ class Sentinel1Collection:
         self._made = lru_cache(maxsize=8192)(self._image)
 
     def _has_land(self, direction: str, orbit: int, number: int) -> bool:
-        return self._sky.imaged(*ground(direction, orbit, number).footprint.bounds)
+        return self._sky.imaged(*ground(direction, orbit, number).outline.bounds)
 
-    def _plan(self, lon: float, lat: float) -> Plan:
-        """The observation plan where a slice's centre lies."""
+    def _plan(self, lon: float, lat: float) -> tuple[str, ...]:
+        """The directions in which the place of a slice's centre is observed."""
         west, south, east, north = _EUROPE
-        if west < lon < east and south < lat < north:
-            return "both"
-        point = noise.sphere(np.array([lon]), np.array([lat]))
-        value = float(noise.space(noise.salt(self._seed, "radar plan"), point, (0.35,))[0, 0])
-        # Quantiles of unit normal noise: 5 % nothing, 30 % descending, 20 % ascending, the rest both.
-        if value < -1.64:
-            return "none"
-        if value < -0.39:
-            return "DESCENDING"
-        return "ASCENDING" if value < 0.13 else "both"
+        return tuple(DIRECTIONS) if west < lon < east and south < lat < north else self._sky.radar_passes(lon, lat)
 
     def _satellites(self, where: Slice) -> tuple[tuple[str, float], ...]:
         west, south, east, north = _EUROPE
@@ -159,9 +152,9 @@ class Sentinel1Collection:
                 )
                 for orbit in np.nonzero(np.abs(constellation.offsets(middle, float(lat))) <= wide)[0]:
                     where = ground(direction, int(orbit), int(number))
-                    if self.plan(where.lon, where.lat) not in ("both", direction):
+                    if direction not in self.plan(where.lon, where.lat):
                         continue
-                    if _touch(where.footprint.bounds, (west, south, east, north)) and self._usable(
+                    if boxes_touch(where.outline.bounds, (west, south, east, north)) and self._usable(
                         direction, int(orbit), int(number)
                     ):
                         yield where
@@ -201,7 +194,7 @@ class Sentinel1Collection:
                         continue
                     where = ground(direction, orbit, number)
                     names = [name for name, _ in self._satellites(where)]
-                    if match.group(1) not in names or self.plan(where.lon, where.lat) not in ("both", direction):
+                    if match.group(1) not in names or direction not in self.plan(where.lon, where.lat):
                         continue
                     cycles = constellation.visits(orbit, where.lat, phase, time - 5000, time + 5000)
                     for exact in constellation.times(orbit, where.lat, phase, cycles).tolist():

@@ -14,11 +14,19 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from shapely.geometry import Polygon
+from shapely.geometry.base import BaseGeometry
 
 from mmearth_data.emulator.assets import BandAsset, ImageAsset, NativeGrid
 from mmearth_data.emulator.world import noise
 from mmearth_data.emulator.world.catalogue import dates, mgrs
-from mmearth_data.emulator.world.catalogue.orbits import Constellation, HalfPlane, clip_polygon, footprint
+from mmearth_data.emulator.world.catalogue.orbits import (
+    Constellation,
+    HalfPlane,
+    boxes_touch,
+    clip_polygon,
+    outline,
+    within_globe,
+)
 from mmearth_data.emulator.world.scenes import OpticalScene, Pixels, Sky
 
 ORBITS = Constellation(
@@ -59,12 +67,13 @@ Kind = Literal["L1C", "L2A", "score", "labels"]
 
 @dataclass(frozen=True)
 class Pass:
-    """A tile as one relative orbit sees it: what of it is imaged, and where that lies in degrees."""
+    """A tile as one relative orbit sees it; ``footprint`` is the ``outline`` of what it images as published."""
 
     tile: mgrs.MgrsTile
     orbit: int
     edges: tuple[HalfPlane, ...]
-    footprint: Polygon
+    outline: Polygon
+    footprint: BaseGeometry
 
 
 @dataclass(frozen=True)
@@ -117,7 +126,8 @@ def passes(tile: mgrs.MgrsTile) -> tuple[Pass, ...]:
         if len(seen) < 3 or Polygon(seen).area < _SMALLEST_PART * mgrs.EXTENT**2:
             continue
         cutting = tuple(edge for edge in edges if (edge.depth(corners[:, 0], corners[:, 1]) < 0.0).any())
-        found.append(Pass(tile, int(orbit), cutting, footprint(tile.epsg, seen)))
+        shape = outline(tile.epsg, seen)
+        found.append(Pass(tile, int(orbit), cutting, shape, within_globe(shape)))
     return tuple(found)
 
 
@@ -130,7 +140,7 @@ class Sentinel2:
         self._imaged = lru_cache(maxsize=65536)(self._has_land)
 
     def _has_land(self, tile: mgrs.MgrsTile) -> bool:
-        west, south, east, north = footprint(tile.epsg, _corners(tile), 2).bounds
+        west, south, east, north = outline(tile.epsg, _corners(tile), 2).bounds
         return self._sky.imaged(west, south, east, north)
 
     def _year(self, seen: Pass, year: int) -> tuple[Product, ...]:
@@ -190,7 +200,7 @@ class Sentinel2:
             if not self._imaged(tile):
                 continue
             for seen in passes(tile):
-                if _touch(seen.footprint.bounds, asked):
+                if boxes_touch(seen.outline.bounds, asked):
                     for year in range(dates.year_of(low), dates.year_of(high - 1) + 1):
                         yield seen, year, low, high
 
@@ -213,16 +223,6 @@ def _corners(tile: mgrs.MgrsTile) -> NDArray[np.float64]:
     left, top = float(tile.left), float(tile.top)
     right, bottom = left + mgrs.EXTENT, top - mgrs.EXTENT
     return np.array([[left, top], [left, bottom], [right, bottom], [right, top]])
-
-
-def _touch(one: tuple[float, ...], other: tuple[float, float, float, float]) -> bool:
-    """Whether two boxes in degrees touch, the first of which may reach beyond ±180°."""
-    west, south, east, north = other
-    if east < west:
-        east += 360.0
-    if one[1] > north or one[3] < south:
-        return False
-    return any(one[0] <= east + turn and one[2] >= west + turn for turn in (-360.0, 0.0, 360.0))
 
 
 class _ProductImage(ImageAsset):
