@@ -38,7 +38,7 @@ VOID = -32768
 
 # What a class is mistaken for: trees, shrub, grass, crops, built, bare, snow, water, wetland, mangroves, moss.
 _MISTAKEN = np.array([SHRUB, GRASS, SHRUB, GRASS, BARE, GRASS, BARE, WETLAND, GRASS, TREES, GRASS], dtype=np.uint8)
-_DOUBT = np.array([0.05, 0.22, 0.16, 0.14, 0.12, 0.12, 0.06, 0.03, 0.25, 0.14, 0.20], dtype=np.float32)
+_DOUBT = np.array([0.05, 0.22, 0.16, 0.14, 0.12, 0.12, 0.06, 0.01, 0.25, 0.14, 0.20], dtype=np.float32)
 """Share of a class that a good map gets wrong."""
 
 _DW_WATER, _DW_TREES, _DW_GRASS, _DW_FLOODED, _, _DW_SHRUB, _DW_BUILT, _DW_BARE, _DW_SNOW = range(9)

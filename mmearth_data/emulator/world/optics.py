@@ -51,7 +51,7 @@ def _light(scene: OpticalScene, state: Surface) -> F32:
     return result
 
 
-@lru_cache(maxsize=12)
+@lru_cache(maxsize=48)
 def _lit(world: World, block: Block, month: float, year: int, scene: OpticalScene) -> F32:
     """Shares of pure surfaces at 10 m, weighted by how brightly each pixel shines, shape (12, rows, columns)."""
     state = surface(world, block, month, year)
@@ -70,7 +70,7 @@ def _lit(world: World, block: Block, month: float, year: int, scene: OpticalScen
     return lit
 
 
-@lru_cache(maxsize=12)
+@lru_cache(maxsize=48)
 def _coarse(world: World, block: Block, scene: OpticalScene, level: int) -> F32:
     """``_lit`` averaged to a level's pixels."""
     return _average(_lit(world, block, scene.month, scene.year, scene), block, 1, level)

@@ -113,7 +113,7 @@ def _crops(land: Ground, month: float, year: int, season_start: F32) -> F32:
     return result
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=48)
 def surface(world: World, block: Block, month: float, year: int) -> Surface:
     """What a block's surface is made of at a date."""
     land = ground(world, block)
