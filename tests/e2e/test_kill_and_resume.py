@@ -30,7 +30,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
 
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with start_emulator(tmp_path_factory.mktemp("emulator"), latency=LATENCY) as running:
+    with start_emulator(tmp_path_factory.mktemp("emulator"), world="flat", latency=LATENCY) as running:
         yield running.url
 
 
