@@ -42,8 +42,9 @@ lint: $(INSTALLED)  ## ruff, mypy --strict, import rules
 e2e: $(INSTALLED)  ## Slow checks of the whole: the demo, kill -9, a browser
 	$(BIN)/python -m pytest tests/e2e
 
-bench: $(INSTALLED)  ## The figures that README quotes, each beside its baseline
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+bench: $(INSTALLED)  ## The figures that README quotes, each beside its baseline; ECOREGIONS names a vector file
+	$(BIN)/python benchmarks/location_plan.py $(ECOREGIONS)
+	$(BIN)/python benchmarks/encoder.py $(ARGS)
 
 sample: $(INSTALLED)  ## N locations into LOCATIONS, from PROJECT or EMULATOR
 	$(BIN)/mmearth sample --locations $(N) --out $(LOCATIONS) $(EARTH) $(ARGS)

@@ -1,7 +1,8 @@
 """Time and peak memory of a plan, by size, beside uniform points in the same polygons without cells or balance.
 
-    python benchmarks/location_plan.py ECOREGIONS [--sizes 10000 100000 1200000] [--countries FILE]
+    python benchmarks/location_plan.py [ECOREGIONS] [--sizes 10000 100000 1200000] [--countries FILE]
 
+Without a vector file of RESOLVE Ecoregions 2017 the polygons are the emulated Earth's, which have fewer vertices.
 Each size runs in a process of its own, so that its peak memory is its own; reading and writing files counts.
 """
 
@@ -20,6 +21,8 @@ import geopandas as gpd
 import numpy as np
 
 from mmearth_data import grid
+from mmearth_data.emulator.assets import FeatureAsset
+from mmearth_data.emulator.world import build
 from sampling.countries import read_countries
 from sampling.ecoregions import covered_areas, read_ecoregions
 from sampling.plan import SampleConfig, sample_locations
@@ -50,6 +53,16 @@ def uniform_points(layer: Path, countries: Path | None, locations: int, out: Pat
 CASES = {"plan": plan, "uniform points": uniform_points}
 
 
+def emulated_layer(folder: Path) -> Path:
+    """The emulated Earth's ecoregions as a vector file."""
+    table = build("earth").lookup("RESOLVE/ECOREGIONS/2017")
+    assert isinstance(table, FeatureAsset)
+    shapes, properties = zip(*table.features, strict=True)
+    path = folder / "ecoregions.gpkg"
+    gpd.GeoDataFrame(list(properties), geometry=list(shapes), crs="EPSG:4326").to_file(path)
+    return path
+
+
 def measure(case: str, layer: Path, countries: Path | None, locations: int) -> dict[str, float]:
     """Seconds, MiB at the peak and rows of one case in a fresh process."""
     request = json.dumps([case, str(layer), str(countries) if countries else None, locations])
@@ -73,14 +86,19 @@ def main() -> None:
         run_one(sys.argv[2])
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("ecoregions", type=Path)
+    parser.add_argument("ecoregions", type=Path, nargs="?")
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_200_000])
     parser.add_argument("--countries", type=Path)
     options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        compare(options.ecoregions or emulated_layer(Path(folder)), options.countries, options.sizes)
+
+
+def compare(layer: Path, countries: Path | None, sizes: list[int]) -> None:
     print(f"{'locations':>10} {'case':15} {'rows or cells':>13} {'seconds':>8} {'CPU s':>7} {'peak MiB':>9}")
-    for size in options.sizes:
+    for size in sizes:
         for case in CASES:
-            seen = measure(case, options.ecoregions, options.countries, size)
+            seen = measure(case, layer, countries, size)
             figures = f"{seen['rows']:>13,} {seen['seconds']:8.1f} {seen['cpu']:7.1f} {seen['peak']:9,.0f}"
             print(f"{size:>10,} {case:15} {figures}", flush=True)
 

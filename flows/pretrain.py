@@ -34,4 +34,6 @@ def pretrain(store: Path, out: Path, options: tuple[str, ...] = ()) -> Path:
     code = subprocess.run(command, check=False).returncode
     if code != 0:
         raise PretrainingError(f"pretraining into {out} ended with exit code {code}; run it again to resume")
+    if not (out / "encoder.safetensors").is_file():
+        raise PretrainingError(f"pretraining into {out} was stopped before its end; run it again to resume")
     return out
