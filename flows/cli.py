@@ -5,13 +5,14 @@ Exit codes: 0 done, 1 stopped or failed on the way (the same command continues),
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 OURS = frozenset({"flows", "mmearth_data", "mmearth_train", "sampling"})
 
@@ -108,11 +109,16 @@ def _exit_code(error: Exception) -> int:
 
     if isinstance(error, Rejected):
         return 2
-    return 1 if isinstance(error, SourceError | RuntimeError) else 2
+    out_of_room = isinstance(error.__cause__, OSError) and error.__cause__.errno in (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EIO,
+    )
+    return 1 if out_of_room or isinstance(error, SourceError | RuntimeError) else 2
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one verb and exit with its code; our own errors become one line, anything else keeps its traceback."""
+    """Run one verb and exit with its code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
         print(_usage())
@@ -121,19 +127,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if name not in VERBS:
         print(f"mmearth: no verb {name!r}; choose from: {', '.join(VERBS)}", file=sys.stderr)
         sys.exit(2)
+    exit_with(f"mmearth {name}", lambda: _run(name, rest), "INFO" if name == "emulator" else "WARNING")
+
+
+def exit_with(command: str, work: Callable[[], int], log_level: str = "WARNING") -> NoReturn:
+    """Exit with what ``work`` returns; our own errors become one line, anything else keeps its traceback."""
     handler = logging.StreamHandler()
-    # Prefect tells its server what happens in a flow; the terminal gets our own lines. A server says where it listens.
+    # On the handler, for Prefect's loggers set levels of their own. A server says where it listens.
+    handler.setLevel(os.environ.get("MMEARTH_LOG", log_level))
+    # Prefect tells its server what happens in a flow; the terminal gets our own lines.
     handler.addFilter(lambda record: record.name.split(".")[0] in OURS)
-    handler.setLevel(os.environ.get("MMEARTH_LOG", "INFO" if name == "emulator" else "WARNING"))
     logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(name)s: %(message)s", handlers=[handler])
     try:
-        code = _run(name, rest)
+        code = work()
     except KeyboardInterrupt:
-        print(f"mmearth {name}: stopped; the same command carries on from here", file=sys.stderr)
+        print(f"{command}: stopped; the same command carries on from here", file=sys.stderr)
         code = 1
     except Exception as error:
         if type(error).__module__.split(".")[0] not in OURS:
             raise
-        print(f"mmearth {name}: {error}", file=sys.stderr)
+        print(f"{command}: {error}", file=sys.stderr)
         code = _exit_code(error)
     sys.exit(code)

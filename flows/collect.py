@@ -137,9 +137,10 @@ def collect(settings: CollectSettings) -> Path:
 
 def _publish(summary: Summary, requests: int) -> None:
     """One row per biome: tiles stored of those owed in each year, locations that gave way, strata that ran dry."""
+    years = sorted({stratum.year for stratum in summary.strata})
     rows: dict[str, dict[str, object]] = {}
     for stratum in summary.strata:
-        row = rows.setdefault(stratum.biome, {"biome": stratum.biome})
+        row = rows.setdefault(stratum.biome, {"biome": stratum.biome, **{str(year): "" for year in years}})
         row[str(stratum.year)] = f"{stratum.stored}/{stratum.quota}"
     for biome, row in rows.items():
         row["gave way"] = sum(stratum.gave_way for stratum in summary.strata if stratum.biome == biome)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import tyro
 
+from flows.cli import exit_with
 from flows.emulated import emulator_beside
 from flows.server import prefect_server
 
@@ -27,8 +28,8 @@ class DemoSettings:
     """Seed of the emulated Earth: another one is another planet."""
 
 
-def demo(settings: DemoSettings) -> None:
-    """Run the chain on the emulator and say where everything is."""
+def demo(settings: DemoSettings) -> int:
+    """Run the chain on the emulator and say where everything is; returns the exit code."""
     out = settings.out
     out.mkdir(parents=True, exist_ok=True)
     with prefect_server(), emulator_beside(settings.world, out / "requests.jsonl") as url:
@@ -48,7 +49,9 @@ def demo(settings: DemoSettings) -> None:
         f"report      {report}  (open it in a browser)\n"
         f"next        mmearth pretrain --help, or mmearth collect --project YOUR-PROJECT for the real Earth\n"
     )
+    return 0
 
 
 if __name__ == "__main__":
-    demo(tyro.cli(DemoSettings, prog="make demo"))
+    asked = tyro.cli(DemoSettings, prog="make demo")
+    exit_with("make demo", lambda: demo(asked))

@@ -31,9 +31,19 @@ def pretrain(store: Path, out: Path, options: tuple[str, ...] = ()) -> Path:
         "--resume",
         *options,
     ]
-    code = subprocess.run(command, check=False).returncode
+    code = _ended(subprocess.Popen(command))
     if code != 0:
         raise PretrainingError(f"pretraining into {out} ended with exit code {code}; run it again to resume")
     if not (out / "encoder.safetensors").is_file():
         raise PretrainingError(f"pretraining into {out} was stopped before its end; run it again to resume")
     return out
+
+
+def _ended(trainer: subprocess.Popen[bytes]) -> int:
+    """The trainer's exit code; whoever is interrupted meanwhile gives it the time to save."""
+    try:
+        return trainer.wait()
+    except BaseException:
+        trainer.terminate()
+        trainer.wait()
+        raise
