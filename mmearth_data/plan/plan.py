@@ -11,12 +11,10 @@ table follows from the store's content alone.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +33,8 @@ from mmearth_data.plan.progress import Summary, stratum_summaries
 from mmearth_data.plan.slots import MAX_SHARD_ROWS, VACANT, IndexArray, Strata, first_round, later_round, shard_rows
 from mmearth_data.source import Acquisition, Location, Resolved
 from mmearth_data.store import layout, shards
-from mmearth_data.store.files import make_directory, unwritable, write_atomic
+from mmearth_data.store.files import make_directory, remove_left_overs, write_atomic
+from mmearth_data.store.locking import exclusive
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +89,9 @@ class Plan:
         digest = hashlib.sha256(content).hexdigest()
         folder = path / "_plan"
         make_directory(folder / "resolved")
-        with _locked(folder):
+        with exclusive(folder / "lock"):
+            for swept in (folder, folder / "resolved"):
+                remove_left_overs(swept)
             if not (folder / "plan.json").is_file():
                 cls._adopt(path, table, content, digest, max_shard_rows)
         if _settings(folder)["table_sha256"] != digest:
@@ -137,7 +138,11 @@ class Plan:
 
     def unresolved(self) -> tuple[int, ...]:
         """Batches that are not saved, or not intact."""
-        return tuple(n for n in range(self.batches) if not acquisitions.intact(self._batch_file(n), len(self.batch(n))))
+        return tuple(number for number in range(self.batches) if not self.is_resolved(number))
+
+    def is_resolved(self, number: int) -> bool:
+        """Whether a batch is saved, and intact."""
+        return acquisitions.intact(self._batch_file(number), len(self.batch(number)))
 
     def save_resolved(self, number: int, resolved: Sequence[Resolved]) -> None:
         """Save what was resolved for one batch; it must be for the batch's locations, in their order."""
@@ -162,15 +167,18 @@ class Plan:
     def next_round(self) -> tuple[int, ...] | None:
         """Plan the next round and return its shards; None where every stratum has its quota or has run dry.
 
-        Raises PlanError while a batch is unresolved or a shard of an earlier round uncommitted.
+        While shards of an earlier round are uncommitted those are returned, whoever planned them. Raises PlanError
+        while a batch is unresolved.
         """
-        if missing := self.unresolved():
-            raise PlanError(f"{len(missing)} batches of locations are unresolved; resolve them before planning a round")
-        with _locked(self.store / "_plan"):
+        with exclusive(self.store / "_plan" / "lock"):
+            if waiting := self.pending():
+                return waiting
+            if missing := self.unresolved():
+                raise PlanError(
+                    f"{len(missing)} batches of locations are unresolved; resolve them before planning a round"
+                )
             number = self.rounds()
             first_row = sum(len(self._round(earlier)) for earlier in range(number))
-            if waiting := self.pending():
-                raise PlanError(f"{len(waiting)} shards are not committed; collect them before planning a round")
             picks = self._picks(number)
             if not len(picks):
                 return None
@@ -182,6 +190,11 @@ class Plan:
         result = tuple(int(shard) for shard in np.unique(rows // self.rows_per_shard))
         logger.info("round %d: %d locations in %d shards", number, int((picks != VACANT).sum()), len(result))
         return result
+
+    def tiles(self, shards: Iterable[int]) -> int:
+        """Number of locations that these shards were given to."""
+        given = self._given()
+        return int((given["shard"].isin(set(shards)) & (given["location_id"] != 0)).sum())
 
     def spec(self, shard: int) -> ShardSpec:
         """The slots of one shard, with their locations and acquisitions."""
@@ -227,8 +240,10 @@ class Plan:
         return self.store / "_plan" / f"round-{number:02d}.parquet"
 
     def _round(self, number: int) -> pd.DataFrame:
-        given: pd.DataFrame = pq.read_table(self._round_file(number), schema=_ROUND_SCHEMA).to_pandas()
-        return given
+        if number not in self._rounds_read:
+            table = pq.read_table(self._round_file(number), schema=_ROUND_SCHEMA)
+            self._rounds_read[number] = table.to_pandas()
+        return self._rounds_read[number]
 
     def _given(self) -> pd.DataFrame:
         """The rows of every round planned so far."""
@@ -246,6 +261,11 @@ class Plan:
         return counts[0], counts[1]
 
     # -- lookups
+
+    @cached_property
+    def _rounds_read(self) -> dict[int, pd.DataFrame]:
+        """Tables of rounds by number: once written they never change."""
+        return {}
 
     @cached_property
     def _ids(self) -> IndexArray:
@@ -289,18 +309,6 @@ class Plan:
             Slot(row, places.get(location_id), found.get(location_id, ()))
             for row, location_id in zip(rows, location_ids, strict=True)
         )
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the plan's lock, so that two runs on one store plan one after the other."""
-    try:
-        file = (folder / "lock").open("w")
-    except OSError as error:
-        raise unwritable(folder, error) from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from mmearth_data.modalities import STORED
 from mmearth_data.store import rows
 from mmearth_data.store.commits import committed, row_table
-from mmearth_data.store.files import publish, temporary_of, unwritable
-from mmearth_data.store.layout import LOCATIONS, Layout, read_layout
+from mmearth_data.store.files import publish, remove_left_overs, temporary_of, unwritable
+from mmearth_data.store.layout import COMMITS, LOCATIONS, Layout, read_layout
+from mmearth_data.store.locking import exclusive
 from mmearth_data.store.rows import COMMIT_SCHEMA
 from mmearth_data.store.schema import LEVELS, NO_TIME, PER_ROW_ARRAYS, SPLITS, VACANT_FLAG
 
@@ -86,9 +87,16 @@ def consolidate(path: str | Path) -> None:
 
     Rows of shards that are not committed are not in the table and stay vacant in the arrays. ``status`` is written
     after the other arrays and the table last, each whole or not at all: a reader never sees a row before its facts.
-    Raises StoreError where a row table is damaged or a file cannot be written.
+    One process consolidates a store at a time; others wait. Raises StoreError where a row table is damaged or a file
+    cannot be written.
     """
     layout = read_layout(path)
+    with exclusive(layout.path / COMMITS / "consolidate.lock"):
+        remove_left_overs(layout.path)
+        _consolidate(layout)
+
+
+def _consolidate(layout: Layout) -> None:
     group = zarr.open_group(layout.path, mode="r+", use_consolidated=True)
     names = [*PER_ROW_ARRAYS, *(f"valid_fraction_{modality.name}" for modality in STORED), "status"]
     arrays = {name: _writable(group, name) for name in names}
@@ -97,7 +105,7 @@ def consolidate(path: str | Path) -> None:
     temporary = temporary_of(file)
     try:
         with pq.ParquetWriter(temporary, _TABLE_SCHEMA, compression="zstd") as writer:
-            for table in _tables(layout, sorted(committed(path))):
+            for table in _tables(layout, sorted(committed(layout.path))):
                 at = table["row"].to_numpy()
                 for name, values in _row_values(table).items():
                     filled[name][at] = values

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
+import re
+import threading
 from pathlib import Path
+
+_TEMPORARY = re.compile(r"\..+\.(\d+)-\d+\.tmp")
 
 
 class StoreError(Exception):
@@ -37,8 +42,28 @@ def make_directory(path: Path) -> None:
 
 
 def temporary_of(path: Path) -> Path:
-    """Where ``path`` is written before it takes its name; the same at every try, so left-overs are overwritten."""
-    return path.with_name(f".{path.name}.tmp")
+    """Where this thread writes ``path`` before it takes its name; no other process or thread writes there."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+
+
+def remove_left_overs(folder: Path) -> None:
+    """Remove the temporary files that processes which are gone left in ``folder``, if it exists."""
+    if not folder.is_dir():
+        return
+    for entry in list(folder.iterdir()):
+        match = _TEMPORARY.fullmatch(entry.name)
+        if match and not _alive(int(match[1])):
+            entry.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def publish(temporary: Path, path: Path) -> None:
@@ -66,6 +91,8 @@ def write_atomic(path: Path, content: bytes) -> None:
     try:
         temporary.write_bytes(content)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise unwritable(path, error) from error
     publish(temporary, path)
 

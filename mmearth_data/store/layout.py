@@ -23,7 +23,7 @@ from zarr.storage import MemoryStore
 from mmearth_data.modalities import STORED
 from mmearth_data.store import schema
 from mmearth_data.store.codecs import DEFAULT_CODECS, CodecSet
-from mmearth_data.store.files import StoreError, make_directory, write_atomic
+from mmearth_data.store.files import StoreError, make_directory, remove_left_overs, write_atomic
 
 FORMAT_VERSION = 1
 """Raised whenever a store written before could be misread; readers refuse every other version by name."""
@@ -127,6 +127,7 @@ def create(
                 documents[spec.name] = json.loads(content)
                 content = _json(documents[spec.name])
             write_atomic(root / spec.name / name, content)
+            remove_left_overs((root / spec.name / name).parent)
     attributes = {
         "Conventions": "CF-1.11",
         "title": "Aligned Earth observation modalities for balanced locations",
@@ -212,5 +213,6 @@ def resize(path: str | Path, rows: int) -> None:
         if document["dimension_names"][0] == "location":
             document["shape"][0] = rows
             write_atomic(layout.path / name / "zarr.json", _json(document))
+            remove_left_overs(layout.path / name)
     attributes = _document(layout.path)["attributes"]
     write_atomic(layout.path / "zarr.json", _root(attributes, layout.arrays))

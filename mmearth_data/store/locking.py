@@ -1,4 +1,4 @@
-"""One writer per shard: an flock that the operating system drops when its holder dies."""
+"""One writer at a time: flocks, which the operating system drops when their holder dies."""
 
 from __future__ import annotations
 
@@ -21,6 +21,28 @@ class ShardLocked(StoreError):  # noqa: N818 - says what is so, as the source's 
 def lock_file(path: str | Path, shard: int) -> Path:
     """The file that a shard's writer locks; it stays, for removing it would let two writers lock different files."""
     return Path(path) / COMMITS / f"{shard:06d}.lock"
+
+
+@contextmanager
+def exclusive(file: Path) -> Iterator[None]:
+    """Hold a lock on ``file``, waiting for whoever holds it; raises StoreError where no lock can be had at all."""
+    make_directory(file.parent)
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise unwritable(file, error) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            raise _unlockable(file, error) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _unlockable(file: Path, error: OSError) -> StoreError:
+    return StoreError(f"{file} cannot be locked ({error.strerror}); keep the store on a file system that has flock")
 
 
 def held(path: str | Path, shard: int) -> bool:
@@ -50,9 +72,7 @@ def lock(path: str | Path, shard: int) -> Iterator[None]:
                 f"shard {shard} of {path} is being written by {holder}; wait for it, or stop it and run again"
             ) from None
         except OSError as error:
-            raise StoreError(
-                f"{file} cannot be locked ({error.strerror}); keep the store on a file system that has flock"
-            ) from error
+            raise _unlockable(file, error) from error
         try:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

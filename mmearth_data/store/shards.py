@@ -30,7 +30,7 @@ from mmearth_data.store.commits import (
     table_name,
     write_record,
 )
-from mmearth_data.store.files import StoreError, sha256, write_atomic
+from mmearth_data.store.files import StoreError, remove_left_overs, sha256, write_atomic
 from mmearth_data.store.layout import Layout, read_layout
 from mmearth_data.store.locking import ShardLocked, held, lock
 from mmearth_data.store.rows import COMMIT_SCHEMA, ROW_SCHEMA, STORED_OUTCOME, VACANT_OUTCOME
@@ -185,6 +185,7 @@ def commit_shard(path: str | Path, shard: int, data: ShardData) -> None:
 
         def put(name: str, content: bytes) -> None:
             write_atomic(layout.path / name, content)
+            remove_left_overs((layout.path / name).parent)
             files[name] = FileRecord(len(content), sha256(content))
 
         for modality in STORED:

@@ -21,7 +21,7 @@ class Finding:
     """One file that is not as it should be; ``file`` is its path below the store.
 
     missing: a committed file is not there; torn: it has another size; damaged: it has the size but other content;
-    foreign: no part of the store; uncommitted: left by an interrupted write, and overwritten by the next try.
+    foreign: no part of the store; uncommitted: left by an interrupted write, which the next try overwrites or removes.
     """
 
     problem: Problem
@@ -60,7 +60,7 @@ def _other_files(layout: Layout, shards: set[int]) -> Iterator[Finding]:
     room = range(layout.shards)
     known = {name for shard in shards for name in (table_name(shard), *_data_files(shard))}
     interrupted = {name for shard in room if shard not in shards for name in (table_name(shard), *_data_files(shard))}
-    own = re.compile(re.escape(COMMITS) + r"/\d{6,}\.(json|lock)")
+    own = re.compile(re.escape(COMMITS) + r"/(\d{6,}\.(json|lock)|consolidate\.lock)")
     for folder in (COMMITS, *(modality.name for modality in STORED)):
         if not (layout.path / folder).is_dir():
             continue

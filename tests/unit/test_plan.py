@@ -101,14 +101,26 @@ def test_rounds_wait_for_their_shards_and_survive_a_kill_while_planning(plan: Pl
     given = plan.next_round()
     assert given == plan.pending() == (0, 1, 2, 3)
     assert layout.read_layout(plan.store).rows == 4 * 24
-    with pytest.raises(PlanError, match="4 shards are not committed"):
-        plan.next_round()
+    other = Plan.open(plan.store)
+    assert other.next_round() == given, "a run that finds the round planned takes part in it"
+    assert other.rounds() == 1
     specs = [plan.spec(shard) for shard in given]
     (plan.store / "_plan" / "round-00.parquet").unlink()  # killed after the arrays grew, before the round was saved
     assert plan.next_round() == given
     assert repr([plan.spec(shard) for shard in given]) == repr(specs)
     with pytest.raises(PlanError, match="shard 9 was not given out"):
         plan.spec(9)
+
+
+def test_the_locations_of_shards_are_counted_without_reading_batches(plan: Plan) -> None:
+    resolve_all(plan, FormulaSource())
+    given = plan.next_round()
+    assert given is not None
+    filled = {shard: sum(slot.location is not None for slot in plan.spec(shard).slots) for shard in given}
+    shutil.rmtree(plan.store / "_plan" / "resolved")
+    assert {shard: plan.tiles([shard]) for shard in given} == filled
+    assert plan.tiles(iter(given)) == 80
+    assert plan.tiles([]) == 0
 
 
 def test_the_slots_do_not_depend_on_when_batches_were_resolved(plan: Plan, tmp_path: Path) -> None:
