@@ -37,11 +37,15 @@ class Rejected(SourceError):  # noqa: N818
 
 
 class Corrupt(SourceError):  # noqa: N818
-    """The answer has the wrong shape, is truncated or impossible; ``payload`` keeps its bytes for inspection."""
+    """The answer has the wrong shape, is truncated or impossible; ``payload`` keeps its bytes for inspection.
+
+    ``same_each_time`` is set by whoever repeats the request, once every answer was the same.
+    """
 
     def __init__(self, message: str, payload: bytes = b"") -> None:
         super().__init__(message)
         self.payload = payload
+        self.same_each_time = False
 
 
 class Unavailable(Exception):  # noqa: N818 - a fact of the archive, not an error of the source
@@ -62,7 +66,8 @@ class Absence(StrEnum):
     MASKED = "masked"
     """The asset has no valid pixel over the cell (sea in ERA5-Land, voids in elevation, no canopy estimate)."""
     NO_PRODUCT = "no_product"
-    """No Sentinel-2 product of the year passes the scene cloud limit and covers the cell: the location is vacant."""
+    """No Sentinel-2 product of the year passes the scene cloud limit and covers the cell, or none of those resolved is
+    in the archive any more: the location is vacant."""
     CLOUDY = "cloudy"
     """Every candidate product was too cloudy over the cell itself: the location is vacant."""
     GAPS = "gaps"
@@ -97,6 +102,11 @@ class Acquisition:
     ascending: RadarPass | None
     descending: RadarPass | None
     era5: tuple[float, ...]
+
+    @property
+    def image_ids(self) -> tuple[str, ...]:
+        """The full ids of the Sentinel-2 and Sentinel-1 products that it names."""
+        return (self.sentinel2_id, *(radar.image_id for radar in (self.ascending, self.descending) if radar))
 
     def available(self, modality: Modality) -> tuple[str, ...]:
         """The bands of ``modality`` that can have data here, in registry order.
@@ -150,5 +160,8 @@ class Source(Protocol):
         ...
 
     def fetch(self, acquisition: Acquisition) -> Tile:
-        """Every pixel modality of one tile, in one request."""
+        """Every pixel modality of one tile, in one request.
+
+        Raises Unavailable where a product that the acquisition names is in the archive no more.
+        """
         ...

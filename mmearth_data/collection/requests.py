@@ -41,10 +41,14 @@ class Retry:
 
 
 class Requests:
-    """Sends requests, repeating them, for one batch of work that stops as a whole."""
+    """Sends requests, repeating them, for one batch of work that stops as a whole.
 
-    def __init__(self, retry: Retry) -> None:
+    It stops after a failure of its own, which sets ``stopping``, and once ``stopping_outside()`` is true.
+    """
+
+    def __init__(self, retry: Retry, stopping_outside: Callable[[], bool] = lambda: False) -> None:
         self._retry = retry
+        self._stopping_outside = stopping_outside
         self._lock = threading.Lock()
         self.stopping = threading.Event()
         self.sent = 0
@@ -52,13 +56,19 @@ class Requests:
     def call(self, request: Callable[[], _Result]) -> _Result:
         """The result of ``request``, repeated while that may help."""
         failures: Counter[type[Exception]] = Counter()
+        payloads: set[bytes] = set()
+        last: Exception | None = None
 
         def backoff(error: Exception) -> bool | float:
+            nonlocal last
+            if self._ends():
+                return False
+            last = error
             failures[type(error)] += 1
             logger.info("failure %d of a request: %s", failures.total(), error)
-            if self.stopping.is_set():
-                return False
             if isinstance(error, Corrupt):
+                payloads.add(error.payload)
+                error.same_each_time = failures[type(error)] > 1 and len(payloads) == 1
                 return failures[type(error)] < self._retry.corrupt_attempts
             if isinstance(error, Quota):
                 slower = self._retry.quota_wait * 2.0 ** (failures[type(error)] - 1)
@@ -74,10 +84,15 @@ class Requests:
             wait_jitter=self._retry.wait_jitter,
         ):
             with attempt:
+                if last is not None and self._ends():  # asked to stop while it waited
+                    raise last
                 with self._lock:
                     self.sent += 1
                 return request()
         raise AssertionError("stamina ends with a result or an error")
+
+    def _ends(self) -> bool:
+        return self.stopping.is_set() or self._stopping_outside()
 
 
 def run_all(work: Callable[[_Item], None], items: Sequence[_Item], workers: int, stopping: threading.Event) -> None:
@@ -108,4 +123,10 @@ def quarantined(error: Corrupt, store: Path, name: str, what: str) -> Corrupt:
     path = store / "_quarantine" / f"{name}.bin"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(error.payload)
-    return Corrupt(f"{what}: {error}; its bytes are kept in {path}, run again to retry", error.payload)
+    remedy = "run again to retry"
+    if error.same_each_time:
+        remedy = (
+            "the same at every try: inspect them, then exclude the location from the table or widen the modality's "
+            "valid range"
+        )
+    return Corrupt(f"{what}: {error}; its bytes are kept in {path}, {remedy}", error.payload)

@@ -19,21 +19,27 @@ def resolve_plan(
     workers: int = RESOLVE_WORKERS,
     on_batch: Callable[[], None] = lambda: None,
     retry: Retry | None = None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> int:
     """Resolve and save every batch that is not saved yet; returns how many were resolved.
 
-    ``on_batch`` is called after each. Any error ends it; the batches saved until then stay.
+    ``on_batch`` is called after each, those that another process saved meanwhile included. Any error ends it; the
+    batches saved until then stay. Once ``stopping()`` is true no request is repeated.
     """
-    requests = Requests(retry or Retry())
-    missing = plan.unresolved()
+    requests = Requests(retry or Retry(), stopping)
+    resolved_here: list[int] = []
 
     def resolve(number: int) -> None:
+        if plan.is_resolved(number):
+            on_batch()
+            return
         try:
             resolved = requests.call(lambda: source.resolve(plan.batch(number)))
         except Corrupt as error:
             raise quarantined(error, plan.store, f"batch-{number:05d}", f"batch {number}") from error
         plan.save_resolved(number, resolved)
+        resolved_here.append(number)
         on_batch()
 
-    run_all(resolve, missing, min(workers, RESOLVE_WORKERS), requests.stopping)
-    return len(missing)
+    run_all(resolve, plan.unresolved(), min(workers, RESOLVE_WORKERS), requests.stopping)
+    return len(resolved_here)

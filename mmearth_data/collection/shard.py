@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -18,10 +19,12 @@ from mmearth_data import checks
 from mmearth_data.collection.requests import Requests, Retry, quarantined, run_all
 from mmearth_data.modalities import BIOME_NAMES, ECOREGION_NAMES, STORED
 from mmearth_data.plan import ShardSpec, Slot
-from mmearth_data.source import Absence, Acquisition, Corrupt, Source, Tile
+from mmearth_data.source import Absence, Acquisition, Corrupt, Source, Tile, Unavailable
 from mmearth_data.store import shards
 from mmearth_data.store.layout import read_layout
 from mmearth_data.store.rows import STORED_OUTCOME, row_table
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,18 +64,19 @@ def collect_shard(
     on_tile: Callable[[], None] = lambda: None,
     *,
     retry: Retry | None = None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> ShardReport:
     """Fetch, check and commit one shard; ``on_tile`` is called after each of its locations.
 
     A shard that is already committed is left as it is. Raises ShardLocked while another process works on it, Corrupt
     (the bytes are kept in the store's ``_quarantine``), Transient or Quota where repeating did not help, and Rejected
-    at once; then nothing of the shard is committed.
+    at once; then nothing of the shard is committed. Once ``stopping()`` is true no request is repeated.
     """
     path = Path(store)
     with shards.lock(path, spec.shard):
         if spec.shard in shards.committed(path):
             return ShardReport(shard=spec.shard, round=spec.round)
-        requests = Requests(retry or Retry())
+        requests = Requests(retry or Retry(), stopping)
         first_row = spec.slots[0].row
         filled = [slot for slot in spec.slots if slot.location is not None]
         arrays = shards.no_data(read_layout(path).tile_pixels, len(spec.slots))
@@ -114,6 +118,9 @@ def _first_usable(slot: Slot, source: Source, requests: Requests, store: Path) -
     for number, acquisition in enumerate(slot.acquisitions):
         try:
             tile = requests.call(partial(_fetch_checked, source, acquisition))
+        except Unavailable as fact:
+            logger.warning("location %d: %s; its next product is tried", acquisition.location_id, fact)
+            continue
         except Corrupt as error:
             name = f"{acquisition.location_id}-{number}"
             raise quarantined(error, store, name, f"location {acquisition.location_id}") from error

@@ -7,6 +7,7 @@ credentials as exceptions of three other libraries; here they become the types o
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,11 +23,20 @@ _QUOTA_REASONS = frozenset({"rateLimitExceeded", "userRateLimitExceeded", "quota
 _TRANSIENT_STATUSES = frozenset({408, 500, 502, 503, 504})
 _TOO_MUCH = ("too many concurrent aggregations", "computation timed out", "user memory limit exceeded")
 _NO_SERVICE = ("has not been used in project", "is not registered to use earth engine", "it is disabled")
+_NO_IMAGE = re.compile(r"Image asset '([^']+)' not found")
 _CREDENTIALS_REMEDY = "log in again with: earthengine authenticate"
 
 
 class TooLarge(Transient):
     """The service could not finish this much in one request: ask for less, or again later."""
+
+
+class ImageNotFound(Rejected):
+    """There is no image ``image_id``, or these credentials may not read it."""
+
+    def __init__(self, message: str, image_id: str) -> None:
+        super().__init__(message)
+        self.image_id = image_id
 
 
 @dataclass(frozen=True)
@@ -96,7 +106,8 @@ def _of_status(error: HttpError, endpoint: Endpoint) -> SourceError:
         )
     if status == 403:
         return Rejected(f"{said}; check that your account may use project {endpoint.project!r}")
-    return Rejected(said)
+    missing = _NO_IMAGE.search(message)
+    return ImageNotFound(said, missing[1]) if missing else Rejected(said)
 
 
 def _details(error: HttpError) -> tuple[str, frozenset[str]]:

@@ -15,9 +15,9 @@ import stamina
 from google.auth.credentials import AnonymousCredentials
 
 from mmearth_data.earthengine import pixels, resolve
-from mmearth_data.earthengine.errors import Endpoint, translated
+from mmearth_data.earthengine.errors import Endpoint, ImageNotFound, translated
 from mmearth_data.earthengine.transport import STANDARD_URL, Transport
-from mmearth_data.source import Acquisition, Corrupt, Location, Rejected, Resolved, Tile, Transient
+from mmearth_data.source import Acquisition, Corrupt, Location, Rejected, Resolved, Tile, Transient, Unavailable
 
 logger = logging.getLogger(__name__)
 logging.getLogger("stamina").addHandler(logging.NullHandler())  # a handled failure is no news for a terminal
@@ -52,8 +52,16 @@ class EarthEngineSource:
         return resolve.resolve(self.features, locations)
 
     def fetch(self, acquisition: Acquisition) -> Tile:
-        """Every pixel modality of one tile, in one request."""
-        return pixels.fetch(self.compute_pixels, acquisition)
+        """Every pixel modality of one tile, in one request.
+
+        Raises Unavailable where a product that was resolved is in the archive no more.
+        """
+        try:
+            return pixels.fetch(self.compute_pixels, acquisition)
+        except ImageNotFound as error:
+            if error.image_id in acquisition.image_ids:
+                raise Unavailable(f"{error.image_id} is in the archive no more") from error
+            raise
 
     def features(self, collection: ee.FeatureCollection, page_rows: int = _PAGE_ROWS) -> list[dict[str, Any]]:
         """The GeoJSON features of a computed collection, page by page; one request per ``page_rows`` rows."""

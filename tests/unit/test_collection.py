@@ -174,9 +174,9 @@ def test_corrupt_answers_leave_the_shard_uncommitted_and_their_bytes_kept(tmp_pa
     plan = Plan.prepare(tmp_path / "store", locations, max_shard_rows=24)
     resolve_plan(plan, source, retry=QUICK)
     plan.next_round()
-    source.failures = [Corrupt("cut short", b"PK-garbage")] * 3
+    source.failures = [Corrupt("cut short", b"PK-"), Corrupt("cut short", b"PK"), Corrupt("cut short", b"PK-garbage")]
     with pytest.raises(
-        Corrupt, match=r"location \d+: cut short; its bytes are kept in .*_quarantine/\d+-0\.bin"
+        Corrupt, match=r"location \d+: cut short; its bytes are kept in .*_quarantine/\d+-0\.bin, run again to retry"
     ) as failed:
         collect_shard(plan.store, plan.spec(0), source, 1, retry=QUICK)
     kept = Path(str(failed.value).split("kept in ")[1].split(",")[0])
@@ -189,7 +189,8 @@ def test_corrupt_answers_leave_the_shard_uncommitted_and_their_bytes_kept(tmp_pa
             result.pixels["esa_worldcover"][0, 0, 0] = 11
             return result
 
-    with pytest.raises(Corrupt, match="esa_worldcover holds the class 11") as failed:
+    says = "esa_worldcover holds the class 11.* the same at every try: inspect them, then exclude the location"
+    with pytest.raises(Corrupt, match=says) as failed:
         collect_shard(plan.store, plan.spec(0), Impossible(), 1, retry=QUICK)
     kept = Path(str(failed.value).split("kept in ")[1].split(",")[0])
     with np.load(io.BytesIO(kept.read_bytes())) as arrays:
@@ -211,6 +212,30 @@ def test_rejected_stops_at_once_and_transient_after_its_attempts(tmp_path: Path,
     with pytest.raises(Transient, match="503"):
         collect_shard(plan.store, plan.spec(0), source, 1, retry=QUICK)
     assert sum(source.fetched.values()) == 1 + 6
+    assert shards.committed(plan.store) == set()
+
+
+def test_no_request_is_repeated_once_the_run_is_asked_to_stop(tmp_path: Path, locations: Path) -> None:
+    class StoppedWhileFailing(FormulaSource):
+        def resolve(self, places):
+            stop.set()
+            raise Transient("503")
+
+    source, stop = FormulaSource(), threading.Event()
+    plan = Plan.prepare(tmp_path / "store", locations, max_shard_rows=24)
+    with pytest.raises(Transient, match="503"):
+        resolve_plan(plan, StoppedWhileFailing(), retry=QUICK, stopping=stop.is_set)
+    resolve_plan(plan, source, retry=QUICK)
+    plan.next_round()
+    source.failures = [Transient("503")] * 5
+    with pytest.raises(Transient, match="503"):
+        collect_shard(plan.store, plan.spec(0), source, 1, retry=QUICK, stopping=stop.is_set)
+    assert sum(source.fetched.values()) == 1
+    stop.clear()
+    asked = iter([False, True, True])  # the stop comes while the request waits to be repeated
+    with pytest.raises(Transient, match="503"):
+        collect_shard(plan.store, plan.spec(0), source, 1, retry=QUICK, stopping=lambda: next(asked))
+    assert sum(source.fetched.values()) == 2
     assert shards.committed(plan.store) == set()
 
 
@@ -251,3 +276,23 @@ def test_resolving_repeats_what_may_pass_and_keeps_what_is_done(tmp_path: Path, 
     assert plan.batches == 1
     assert resolve_plan(plan, Flaky(), retry=QUICK) == 1
     assert resolve_plan(plan, Flaky(), retry=QUICK) == 0
+
+
+def test_a_batch_that_another_run_saved_meanwhile_is_not_resolved_again(tmp_path: Path) -> None:
+    location_table(tmp_path / "locations.parquet", primaries=20, reserves=10)
+    plan = Plan.prepare(tmp_path / "store", tmp_path / "locations.parquet")
+    assert plan.batches == 3
+
+    class Overtaken(FormulaSource):
+        asked = 0
+
+        def resolve(self, places):
+            self.asked += 1
+            resolve_plan(Plan.open(plan.store), FormulaSource(), retry=QUICK)
+            return super().resolve(places)
+
+    called: list[int] = []
+    source = Overtaken()
+    assert resolve_plan(plan, source, workers=1, on_batch=lambda: called.append(1), retry=QUICK) == 1
+    assert (source.asked, len(called)) == (1, 3)
+    assert plan.unresolved() == ()
