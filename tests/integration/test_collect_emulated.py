@@ -245,8 +245,9 @@ def test_an_interrupted_run_continues_to_the_same_bytes(
 
 def test_a_request_that_the_service_refuses_is_not_repeated(calm: tuple[Path, Counter[str]], tmp_path: Path) -> None:
     slots = Plan.open(calm[0]).spec(0).slots
-    gone = replace(next(slot for slot in slots if slot.acquisitions).acquisitions[0], sentinel2_id=f"{S2}/not_there")
+    acquisition = next(slot for slot in slots if slot.acquisitions).acquisitions[0]
+    wrong = replace(acquisition, bands=(*acquisition.bands, "B10", "SCL"))  # no product has both
     with start_emulator(tmp_path, archive=ARCHIVE) as emulator:
-        with pytest.raises(Rejected, match=r"answered 400.*not_there"):
-            connect(None, emulator.url).fetch(gone)
+        with pytest.raises(Rejected, match=r"answered 400.*(B10|SCL)"):
+            connect(None, emulator.url).fetch(wrong)
         assert len(emulator.requests("computePixels")) == 1
