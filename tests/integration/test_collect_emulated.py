@@ -30,7 +30,6 @@ from tests.collecting import location_table
 from tests.emulated import start_emulator
 
 PIXELS = 32
-S2 = "COPERNICUS/S2_HARMONIZED"
 DAY = 86_400_000
 PLACES = ((-100.0, 40.0), (140.0, -25.0), (-3.0, 66.0))
 """Plains with both passes, an inland with a radar gap, a coast in the north."""
