@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -20,9 +21,12 @@ from mmearth_data.earthengine.session import EarthEngineSource, connect
 from mmearth_data.plan import Plan, Summary
 from mmearth_data.source import Quota, Rejected, Transient
 from mmearth_data.store import consolidate
+from mmearth_data.store.shards import ShardLocked
 
 SHARDS_AT_ONCE = 2
 """Shards under way in one process: while one is compressed, the other keeps the requests going."""
+LOCKED_SECONDS = 10.0
+"""When to look again at a shard that another process is writing: either it commits it, or it dies and we do."""
 _POLL_SECONDS = 0.5
 
 
@@ -54,7 +58,7 @@ class _Run:
 @task(name="resolve", persist_result=False, cache_policy=NO_CACHE)
 def resolve(run: _Run) -> int:
     """Resolve every batch of the plan that is not saved yet; returns how many there were."""
-    return resolve_plan(run.plan, run.source, workers=run.workers, on_batch=run.count)
+    return resolve_plan(run.plan, run.source, workers=run.workers, on_batch=run.count, stopping=run.stop.is_set)
 
 
 def _worth_repeating(shard: Task[..., object], attempt: TaskRun, state: State[object]) -> bool:
@@ -74,8 +78,10 @@ def _worth_repeating(shard: Task[..., object], attempt: TaskRun, state: State[ob
 )
 def collect_one(run: _Run, shard: int) -> ShardReport:
     """Fetch, check and commit one shard."""
+    run.count(0)
     spec = run.plan.spec(shard)
-    return collect_shard(run.plan.store, spec, run.source, max(1, run.workers // SHARDS_AT_ONCE), run.count)
+    workers = max(1, run.workers // SHARDS_AT_ONCE)
+    return collect_shard(run.plan.store, spec, run.source, workers, run.count, stopping=run.stop.is_set)
 
 
 def _collect_round(run: _Run) -> list[str]:
@@ -83,21 +89,25 @@ def _collect_round(run: _Run) -> list[str]:
 
     Raises Rejected as soon as the service says that asking again is pointless.
     """
-    waiting = list(run.plan.pending())
+    waiting = [(0.0, shard) for shard in run.plan.pending()]
     under_way: dict[PrefectFuture[ShardReport], int] = {}
     failures: list[str] = []
     try:
         while waiting or under_way:
-            while waiting and len(under_way) < SHARDS_AT_ONCE:
-                shard = waiting.pop(0)
+            while waiting and waiting[0][0] <= time.monotonic() and len(under_way) < SHARDS_AT_ONCE:
+                _, shard = waiting.pop(0)
                 under_way[collect_one.submit(run, shard)] = shard
+            if not under_way:
+                time.sleep(_POLL_SECONDS)
             done, _ = wait(list(under_way), timeout=_POLL_SECONDS)
             for future in done:
                 shard = under_way.pop(future)
                 outcome = future.result(raise_on_failure=False)
                 if isinstance(outcome, Rejected):
                     raise outcome
-                if isinstance(outcome, Exception):
+                if isinstance(outcome, ShardLocked):
+                    waiting.append((time.monotonic() + LOCKED_SECONDS, shard))
+                elif isinstance(outcome, Exception):
                     failures.append(f"shard {shard}: {outcome}")
             run.progress.publish()
     except BaseException:
@@ -124,7 +134,7 @@ def collect(settings: CollectSettings) -> Path:
             shards = plan.pending() or plan.next_round()
             if shards is None:
                 break
-            progress.grow(sum(slot.location is not None for shard in shards for slot in plan.spec(shard).slots))
+            progress.grow(plan.tiles(shards))
             if failures := _collect_round(run):
                 raise IncompleteError(
                     f"{len(failures)} of {len(shards)} shards are not committed ({'; '.join(failures)}); "
