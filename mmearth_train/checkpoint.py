@@ -111,7 +111,7 @@ def save_run(
     path = out / FOLDER / f"step-{step:08d}.safetensors"
     write(path, tensors, header)
     for old in found(out)[:-keep]:
-        old.unlink()
+        old.unlink(missing_ok=True)
     return path
 
 

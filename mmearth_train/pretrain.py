@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from mmearth_data.store import Store, open_store
-from mmearth_train import checkpoint, losses, metrics, schedule
+from mmearth_train import checkpoint, losses, metrics, run_lock, schedule
 from mmearth_train.checkpoint import CheckpointError
 from mmearth_train.config import PretrainConfig, RunError, recipe_of
 from mmearth_train.interruption import Stop
@@ -51,7 +51,9 @@ def pretrain(config: PretrainConfig) -> Path:
     raised. Raises RunError, CheckpointError, PretextError, UnknownModalityError, UnknownModelError, DeviceError or
     StoreError, each one line, for anything that keeps the run from starting.
     """
-    return Run(config).train()
+    run = Run(config)
+    with run_lock.hold(config.out):
+        return run.train()
 
 
 class Run:
@@ -104,7 +106,7 @@ class Run:
         self.optimizer = schedule.optimizer(self.model, self.recipe)
 
     def train(self) -> Path:
-        """The loop over steps."""
+        """The loop over steps, in a folder that the caller holds."""
         config, step = self.config, self._start()
         stop = Stop()
         columns = TextColumn("pretraining"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
@@ -140,15 +142,10 @@ class Run:
         return checkpoint.found(config.out)[-1]
 
     def _start(self) -> int:
-        """Make the folder ready and restore the last checkpoint, if that is asked for; returns the steps taken."""
+        """Look into the folder and restore the last checkpoint, if that is asked for; returns the steps taken."""
         out = self.config.out
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            used = any(out.iterdir())
-        except OSError as error:
-            raise RunError(f"{out} cannot be used ({error.strerror}); choose another --out") from error
         if not self.config.resume:
-            if used:
+            if run_lock.used(out):
                 raise RunError(f"{out} is not empty; continue its run with --resume or choose another --out")
             return 0
         checkpoint.clear_unfinished(out)

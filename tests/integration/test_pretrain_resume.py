@@ -246,3 +246,37 @@ def test_a_used_folder_needs_resume_and_the_same_settings(store: Path, whole: Pa
         pretrain(configure(store, whole))
     with pytest.raises(CheckpointError, match="was started with seed 0, not 1; resume with the same settings"):
         pretrain(configure(store, whole, resume=True, seed=1))
+
+
+def test_a_folder_in_training_is_left_alone_until_its_trainer_is_gone(store: Path, whole: Path, tmp_path: Path) -> None:
+    config = configure(store, copy_until(whole, tmp_path / "run", 5), resume=True)
+    before = {path: path.read_bytes() for path in config.out.rglob("*") if path.is_file()}
+    holder = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); input()"
+    lock = config.out / ".lock"
+    process = subprocess.Popen([sys.executable, "-c", holder, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    try:
+        for resume in (True, False):
+            with pytest.raises(RunError, match=r"run is being trained by another process; wait for it or stop it$"):
+                pretrain(dataclasses.replace(config, resume=resume))
+        assert before == {path: path.read_bytes() for path in config.out.rglob("*") if path.is_file() and path != lock}
+    finally:
+        process.kill()
+        process.communicate()
+    pretrain(config)
+    assert_same(config.out, whole)
+    assert lock.is_file()
+
+
+def test_a_folder_that_cannot_be_made_is_named(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"file/run cannot be used \(Not a directory\); choose another --out"):
+        pretrain(configure(store, tmp_path / "file" / "run"))
+
+
+def test_a_lock_alone_does_not_make_a_folder_used(store: Path, tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_bytes(b"")
+    pretrain(configure(store, tmp_path, epochs=1, pretext="biome", save_every=ONLY_AT_THE_END))
+    with pytest.raises(RunError, match="is not empty"):
+        pretrain(configure(store, tmp_path, epochs=1, pretext="biome"))
