@@ -41,7 +41,7 @@ MICRO_BATCH = {"cpu": 32, "cuda": 1024}
 
 
 class DivergedError(RuntimeError):
-    """The loss is no longer finite; the message names the step."""
+    """The loss or the weights are no longer finite; the message names the step. Resuming comes to the same."""
 
 
 def pretrain(config: PretrainConfig) -> Path:
@@ -49,7 +49,7 @@ def pretrain(config: PretrainConfig) -> Path:
 
     On SIGTERM the state is saved and the process exits with code 0; on SIGINT it is saved and KeyboardInterrupt
     raised. Raises RunError, CheckpointError, PretextError, UnknownModalityError, UnknownModelError, DeviceError or
-    StoreError, each one line, for anything that keeps the run from starting.
+    StoreError, each one line, for anything that keeps the run from starting, and DivergedError.
     """
     run = Run(config)
     with run_lock.hold(config.out):
@@ -70,6 +70,11 @@ class Run:
         train, val = store.select("train"), store.select("val")
         if not len(train):
             raise RunError(f"{config.store} has no complete training tile; collect more with mmearth collect")
+        if store.statistics.rows != len(train):
+            raise RunError(
+                f"the statistics of {config.store} are of {store.statistics.rows} training tiles, it has {len(train)}; "
+                f"run mmearth finalize --store {config.store}"
+            )
         if store.tile_pixels < config.input_size:
             raise RunError(
                 f"tiles of {store.tile_pixels} pixels are smaller than --input-size {config.input_size}; choose 56"
@@ -125,10 +130,13 @@ class Run:
                     metrics.append(config.out, line)
                     progress.update(bar, loss=f"loss {line['loss']:.3f}")
                     since, seen = time.perf_counter(), 0
-                epoch_ends = step % (self.steps_per_epoch * config.validate_every) == 0
-                if epoch_ends or step == self.steps:
+                validates = step % (self.steps_per_epoch * config.validate_every) == 0 or step == self.steps
+                saves = step % config.save_every == 0 or step == self.steps or stop.signal is not None
+                if validates or saves:
+                    self._check_finite(step)
+                if validates:
                     self._validate(step)
-                if step % config.save_every == 0 or step == self.steps or stop.signal is not None:
+                if saves:
                     self._save(step)
                 progress.update(bar, completed=step)
                 if stop.signal is not None and step < self.steps:
@@ -162,6 +170,11 @@ class Run:
                     f"{out} was started with {name} {last.settings.get(name)}, not {value}; "
                     "resume with the same settings or choose another --out"
                 )
+        if last.spec != self.spec:
+            raise CheckpointError(
+                f"the statistics of {self.config.store} have changed since {out} was started; "
+                "resume with the store as it was or choose another --out"
+            )
         checkpoint.restore(last, self.model, self.optimizer)
         metrics.rewind(out, last.step)
         self.console.print(f"resuming after step {last.step} of {self.steps}")
@@ -202,9 +215,7 @@ class Run:
         means = losses.means(found.sums, found.counts)
         objective = losses.weigh(means, found.counts, log_vars)
         if not torch.isfinite(objective):
-            raise DivergedError(
-                f"the loss is {objective.item()} at step {step}; lower the learning rate: smaller --batch-size"
-            )
+            raise _diverged("the training loss", step)
         return {
             "split": "train",
             "step": step,
@@ -216,9 +227,16 @@ class Run:
             "images_per_second": speed,
         }
 
+    def _check_finite(self, step: int) -> None:
+        """DivergedError if a weight is not finite, as after a step whose loss was not; waits for a GPU."""
+        if not torch.stack([p.detach().isfinite().all() for p in self.model.parameters()]).all():
+            raise _diverged("a weight", step)
+
     def _validate(self, step: int) -> None:
         if self.validation.batches:
             found = validate(self.model, self.validation, self.device)
+            if not np.isfinite(list(found.tasks.values())).all():
+                raise _diverged("the validation loss", step)
             line = {"split": "val", "epoch": step / self.steps_per_epoch, "step": step, **dataclasses.asdict(found)}
             metrics.append(self.config.out, line)
 
@@ -226,6 +244,13 @@ class Run:
         checkpoint.save_run(
             self.config.out, self.model, self.optimizer, self.spec, step, self.settings, self.config.keep
         )
+
+
+def _diverged(what: str, step: int) -> DivergedError:
+    return DivergedError(
+        f"{what} is not finite after step {step}; start again with another --out and a smaller --batch-size, "
+        "which lowers the learning rate"
+    )
 
 
 def _settings(

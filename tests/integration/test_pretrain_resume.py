@@ -18,12 +18,14 @@ import torch
 from torch import Tensor
 
 from mmearth_data.modalities import UnknownModalityError
-from mmearth_data.store import StoreError
+from mmearth_data.statistics import finalize
+from mmearth_data.store import StoreError, open_store
+from mmearth_data.store import statistics as store_statistics
 from mmearth_train import checkpoint
 from mmearth_train.checkpoint import CheckpointError
 from mmearth_train.config import PretrainConfig, RunError
 from mmearth_train.encoder import UnknownModelError
-from mmearth_train.pretrain import pretrain
+from mmearth_train.pretrain import DivergedError, Run, pretrain
 from mmearth_train.pretrained import load_encoder
 from tests.synthetic import make_store
 
@@ -280,3 +282,48 @@ def test_a_lock_alone_does_not_make_a_folder_used(store: Path, tmp_path: Path) -
     pretrain(configure(store, tmp_path, epochs=1, pretext="biome", save_every=ONLY_AT_THE_END))
     with pytest.raises(RunError, match="is not empty"):
         pretrain(configure(store, tmp_path, epochs=1, pretext="biome"))
+
+
+def test_statistics_of_fewer_tiles_are_refused(store: Path, tmp_path: Path) -> None:
+    tiles = tmp_path / "store"
+    shutil.copytree(store, tiles)
+    now = open_store(tiles).statistics
+    store_statistics.save(tiles, dataclasses.replace(now, rows=12))
+    with pytest.raises(RunError, match=r"are of 12 training tiles, it has 21; run mmearth finalize --store .+/store$"):
+        pretrain(configure(tiles, tmp_path / "run"))
+    finalize(tiles)
+    Run(configure(tiles, tmp_path / "run"))
+
+
+def test_a_run_is_not_continued_with_other_statistics(store: Path, whole: Path, tmp_path: Path) -> None:
+    tiles, out = tmp_path / "store", copy_until(whole, tmp_path / "run", 3)
+    shutil.copytree(store, tiles)
+    now = open_store(tiles).statistics
+    aster = {group: dataclasses.replace(bands, mean=bands.mean + 1) for group, bands in now.modalities["aster"].items()}
+    store_statistics.save(tiles, dataclasses.replace(now, modalities={**now.modalities, "aster": aster}))
+    with pytest.raises(CheckpointError, match=r"have changed since .+ was started; resume with the store as it was"):
+        pretrain(configure(tiles, out, resume=True))
+    finalize(tiles)
+    pretrain(configure(tiles, out, resume=True, save_every=ONLY_AT_THE_END))
+    assert_same(out, whole)
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"save_every": 1, "validate_every": 2}, "a weight"),
+        ({"save_every": ONLY_AT_THE_END, "validate_every": 1}, "a weight|the validation loss"),
+        ({"save_every": ONLY_AT_THE_END, "log_every": 1}, "the training loss"),
+    ],
+)
+def test_a_diverged_run_stops_and_leaves_only_finite_files(
+    store: Path, tmp_path: Path, changes: dict[str, object], what: str
+) -> None:
+    config = configure(store, tmp_path, **{"log_every": 100, "pretext": "pixel", **changes})
+    run = Run(config)
+    run.recipe = dataclasses.replace(run.recipe, base_rate=1e38, warmup_epochs=0.0)
+    with pytest.raises(DivergedError, match=rf"^({what}) is not finite after step \d; start again with another --out"):
+        run.train()
+    for path in checkpoint.found(tmp_path):
+        assert all(t.isfinite().all() for name, t in checkpoint.load(path).tensors.items() if name.startswith("model"))
+    assert steps(tmp_path)[0][:2] == ("val", 0)
