@@ -264,6 +264,7 @@ def _settings(
         "preset": config.preset,
         "epochs": recipe.epochs,
         "batch_size": recipe.batch_size,
+        "peak_rate": recipe.peak_rate,
         "seed": config.seed,
         "training tiles": hashlib.sha256(store.location_id[train].tobytes()).hexdigest()[:16],
     }
