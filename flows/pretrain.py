@@ -33,7 +33,9 @@ def pretrain(store: Path, out: Path, options: tuple[str, ...] = ()) -> Path:
     ]
     code = _ended(subprocess.Popen(command))
     if code != 0:
-        raise PretrainingError(f"pretraining into {out} ended with exit code {code}; run it again to resume")
+        raise PretrainingError(
+            f"pretraining into {out} ended with exit code {code}; mend what its last line says, then run again"
+        )
     if not (out / "encoder.safetensors").is_file():
         raise PretrainingError(f"pretraining into {out} was stopped before its end; run it again to resume")
     return out
