@@ -37,6 +37,9 @@ class Loader:
     ``level`` (N,). The last band axis order is the registry's. With ``augment`` the crop and the flips, shared by all
     modalities, depend on (seed, epoch, location_id) alone; without it crops are central and rows come in store order.
     The batches of an epoch differ by at most one row, and their number is a multiple of ``multiple``.
+
+    ``batch_size`` is that of all ``world`` processes together, and so are the batches: they are the same whatever
+    ``world`` is. Process ``rank`` is delivered its contiguous share of each; shares differ by at most one row.
     """
 
     def __init__(
@@ -50,11 +53,16 @@ class Loader:
         seed: int,
         augment: bool = True,
         multiple: int = 1,
+        rank: int = 0,
+        world: int = 1,
         window_rows: int = WINDOW_ROWS,
         memory_bytes: int = MEMORY_BYTES,
     ) -> None:
         self._store, self._rows, self._names = store, np.sort(rows), tuple(dict.fromkeys(modalities))
         self._crop, self._seed, self._augment = crop, seed, augment
+        if not 0 <= rank < world:
+            raise ValueError(f"rank must be one of 0 to {world - 1}, not {rank}; start each process with its own")
+        self._rank, self._world = rank, world
         steps = -(-len(rows) // (batch_size * multiple))
         self.batches = steps * multiple
         self._window = max(1, window_rows // store.chunk_rows)
@@ -82,7 +90,7 @@ class Loader:
         return prefetch(self._batches(epoch, first), PREFETCHED)
 
     def _batches(self, epoch: int, first: int) -> Iterator[dict[str, Tensor]]:
-        batches = np.array_split(self.order(epoch), self.batches)[first:]
+        batches = [self._share(batch) for batch in np.array_split(self.order(epoch), self.batches)[first:]]
         rows_per_group = self._store.chunk_rows
         groups, counts = np.unique(
             np.concatenate([[], *batches]).astype(np.int64) // rows_per_group, return_counts=True
@@ -102,6 +110,10 @@ class Loader:
                 due[group] -= 1
                 if not due[group]:
                     del held[group]
+
+    def _share(self, batch: NDArray[np.int64]) -> NDArray[np.int64]:
+        start, stop = (len(batch) * rank // self._world for rank in (self._rank, self._rank + 1))
+        return batch[start:stop]
 
     def _cut(self, group: int, epoch: int) -> Arrays:
         """The crops of one group's rows: a fraction of the tiles, so that a window of them fits in memory."""
