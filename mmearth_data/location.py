@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from mmearth_data import grid
 from mmearth_data.modalities import BIOME_NAMES, ECOREGION_NAMES
+from mmearth_data.splits import SPLITS
 
 COLUMNS: dict[str, str] = {
     "location_id": "int64",
@@ -33,7 +34,6 @@ COLUMNS: dict[str, str] = {
 ``biome``, ``ecoregion`` and ``realm`` are RESOLVE names. ``rank`` counts from 0 within a stratum (biome, year),
 reserves after primaries. ``country`` and ``continent`` are empty strings where no country layer was given.
 """
-SPLITS = ("train", "val", "test")
 
 
 class LocationTableError(ValueError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from mmearth_data.grid import FloatArray
-from mmearth_data.location import SPLITS
+from mmearth_data.splits import SPLITS
 from sampling.keyed import IntArray, below, key_of
 
 BLOCK_DEGREES = 0.9

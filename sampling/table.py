@@ -16,7 +16,8 @@ import shapely
 
 from mmearth_data import grid
 from mmearth_data.grid import BoolArray, FloatArray, IdArray
-from mmearth_data.location import COLUMNS, SPLITS
+from mmearth_data.location import COLUMNS
+from mmearth_data.splits import SPLITS
 from sampling.countries import countries_at
 from sampling.errors import SamplingError
 from sampling.keyed import IntArray

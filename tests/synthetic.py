@@ -22,14 +22,15 @@ from mmearth_data.modalities import (
     STORED,
     WORLDCOVER_CLASSES,
 )
+from mmearth_data.splits import SPLITS
 from mmearth_data.store import layout
 from mmearth_data.store.rows import row_table
-from mmearth_data.store.schema import SPLITS, Status
+from mmearth_data.store.schema import Status
 from mmearth_data.store.shards import ShardData, commit_shard, no_data
 
 YEARS = (2017, 2018, 2019, 2020)
 DAY_MS = 86_400_000
-_SHARE_OF_SPLITS = (0.7, 0.15, 0.15)
+_SHARE_OF_SPLITS = (0.7, 0.15, 0.15, 0.0)
 _CLASSES = len(WORLDCOVER_CLASSES)
 # Dynamic World's class of each WorldCover class: trees, shrub, grass, crops, built, bare, snow, water, flooded, …
 _DYNAMIC_WORLD = np.array([2, 6, 3, 5, 7, 8, 9, 1, 4, 4, 3], dtype=np.uint8)

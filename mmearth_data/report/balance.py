@@ -6,8 +6,7 @@ import pandas as pd
 
 from mmearth_data.modalities import BIOME_NAMES
 from mmearth_data.report.section import Fact, Section
-
-SPLITS = ("train", "val", "test")
+from mmearth_data.splits import SPLITS
 
 
 def strata(rows: pd.DataFrame) -> pd.DataFrame:

@@ -18,13 +18,14 @@ import zarr
 from numpy.typing import NDArray
 
 from mmearth_data.modalities import STORED
+from mmearth_data.splits import SPLITS
 from mmearth_data.store import rows
 from mmearth_data.store.commits import committed, row_table
 from mmearth_data.store.files import publish, remove_left_overs, temporary_of, unwritable
 from mmearth_data.store.layout import COMMITS, LOCATIONS, Layout, read_layout
 from mmearth_data.store.locking import exclusive
 from mmearth_data.store.rows import COMMIT_SCHEMA
-from mmearth_data.store.schema import LEVELS, NO_TIME, PER_ROW_ARRAYS, SPLITS, VACANT_FLAG
+from mmearth_data.store.schema import LEVELS, NO_TIME, PER_ROW_ARRAYS, VACANT_FLAG
 
 _GEOMETRY = pa.field("geometry", pa.binary())
 _GEO = {

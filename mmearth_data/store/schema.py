@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from zarr.abc.codec import BytesBytesCodec
 
 from mmearth_data.modalities import MODALITIES, STORED, Modality
+from mmearth_data.splits import SPLITS
 from mmearth_data.store.codecs import CodecSet, compressors
 
 LEVELS = ("L1C", "L2A")
-SPLITS = ("train", "val", "test")
 VACANT_FLAG = 255
 """Value of ``level`` and ``split`` in a row that holds no tile."""
 NO_TIME = int(np.iinfo(np.int64).min)

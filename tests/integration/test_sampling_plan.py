@@ -19,8 +19,9 @@ from pyproj import CRS, Transformer
 from scipy import stats
 
 from mmearth_data import grid
-from mmearth_data.location import COLUMNS, SPLITS, read_locations
+from mmearth_data.location import COLUMNS, read_locations
 from mmearth_data.modalities import BIOME_NAMES, ECOREGION_BIOME, ECOREGION_NAMES
+from mmearth_data.splits import SPLITS
 from sampling.candidates import cell_streams
 from sampling.domains import domains
 from sampling.ecoregions import read_ecoregions
