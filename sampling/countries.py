@@ -1,8 +1,15 @@
-"""Countries: the country and continent of cell centres, from any layer with the columns of Natural Earth."""
+"""Countries: the country and continent of cell centres, by Natural Earth's columns or those of Earth Engine's layer.
+
+Continents are called what Natural Earth calls them: Africa, Antarctica, Asia, Europe, North America, Oceania, South
+America, and for islands in the middle of an ocean "Seven seas (open ocean)".
+"""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import geopandas as gpd
 import numpy as np
@@ -13,26 +20,59 @@ from sampling.errors import LayerError
 from sampling.keyed import IntArray
 from sampling.layers import in_degrees, read_layer, repaired
 
+logger = logging.getLogger(__name__)
+
 _NAMES = ("ADMIN", "NAME")
+_LSIB = ("country_na", "wld_rgn")
+_SEAS = "Seven seas (open ocean)"
+LSIB_CONTINENTS: Mapping[str, str] = MappingProxyType(
+    {
+        "Africa": "Africa",
+        "Antarctica": "Antarctica",
+        **dict.fromkeys(("Central Asia", "E Asia", "N Asia", "S Asia", "SE Asia", "SW Asia"), "Asia"),
+        "Europe": "Europe",
+        **dict.fromkeys(("Caribbean", "Central America", "North America"), "North America"),
+        **dict.fromkeys(("Australia", "Oceania"), "Oceania"),
+        "South America": "South America",
+        **dict.fromkeys(("Indian Ocean", "South Atlantic"), _SEAS),
+    }
+)
+"""Continents of the regions (``wld_rgn``) of USDOS/LSIB_SIMPLE/2017.
+
+The layers differ where regions cross continents: Russia is N Asia here and Europe in Natural Earth, and of the islands
+far from land some are South Atlantic or Indian Ocean here that Natural Earth counts to a continent.
+"""
 _REACH_DEGREES = 0.5
 """Centres off every polygon (coasts and islets that the layer simplifies away) get the nearest country this near."""
 
 
 def read_countries(path: str | Path) -> gpd.GeoDataFrame:
     """Countries from a vector file, checked; raises LayerError with a one-line remedy."""
-    return check_countries(read_layer(path, ("CONTINENT", *_NAMES)), str(path))
+    return check_countries(read_layer(path, ("CONTINENT", *_NAMES, *_LSIB)), str(path))
 
 
 def check_countries(frame: gpd.GeoDataFrame, name: str) -> gpd.GeoDataFrame:
     """Valid polygons in EPSG:4326 with columns CONTINENT and ADMIN; ``name`` stands for the layer in messages.
 
-    Raises LayerError where CONTINENT, both of ADMIN and NAME, or the CRS are missing.
+    ``frame`` has CONTINENT and ADMIN or NAME, as Natural Earth has, or country_na and wld_rgn, as
+    USDOS/LSIB_SIMPLE/2017 has; a region that is not in ``LSIB_CONTINENTS`` is said and leaves its continent empty.
+    Raises LayerError where the columns or the CRS are missing.
     """
     label = next((column for column in _NAMES if column in frame.columns), None)
-    if label is None or "CONTINENT" not in frame.columns:
-        raise LayerError(f"{name} lacks the columns CONTINENT and ADMIN or NAME; give Natural Earth's countries")
+    if label is not None and "CONTINENT" in frame.columns:
+        country, continent = frame[label], frame["CONTINENT"]
+    elif all(column in frame.columns for column in _LSIB):
+        country, continent = frame["country_na"], frame["wld_rgn"].map(LSIB_CONTINENTS)
+        if continent.isna().any():
+            unknown = sorted(set(frame.loc[continent.isna(), "wld_rgn"].fillna("none").astype(str)))
+            logger.warning("%s has regions of no known continent, left empty: %s", name, ", ".join(unknown))
+    else:
+        raise LayerError(
+            f"{name} lacks the columns CONTINENT and ADMIN or NAME; give Natural Earth's countries, "
+            "or USDOS/LSIB_SIMPLE/2017 with country_na and wld_rgn"
+        )
     plain = gpd.GeoDataFrame(
-        {"CONTINENT": frame["CONTINENT"].fillna(""), "ADMIN": frame[label].fillna("")},
+        {"CONTINENT": continent.fillna(""), "ADMIN": country.fillna("")},
         geometry=frame.geometry.to_numpy(),
         crs=frame.crs,
     )

@@ -55,10 +55,10 @@ def geography(table: gpd.GeoDataFrame, regions: gpd.GeoDataFrame, nations: gpd.G
     ``from_equal`` ones, and which groups are ``densest`` and ``sparsest`` in locations per 1000 km²; for the last
     three only groups with at least 1 % of the land count (None where there are none).
     """
-    primary = table.loc[~table["reserve"].to_numpy()]
+    primary = ~table["reserve"].to_numpy()
     points, region, km2 = _land(regions)
-    located: dict[str, Names] = {name: primary[name] for name in ("continent", "country", "realm", "biome")}
-    located["latitude"] = _bands(primary["lat"].to_numpy())
+    located: dict[str, Names] = {name: table[name][primary] for name in ("continent", "country", "realm", "biome")}
+    located["latitude"] = _bands(table["lat"].to_numpy()[primary])
     land: dict[str, Names] = {
         "realm": regions["REALM"].fillna("").take(region),
         "biome": regions["BIOME_NAME"].take(region),
@@ -75,7 +75,7 @@ def geography(table: gpd.GeoDataFrame, regions: gpd.GeoDataFrame, nations: gpd.G
         group["largest"] = _largest(land["country"], km2, (land["continent"] == group["name"]).to_numpy())
     return {
         "counted": "primaries",
-        "locations": len(primary),
+        "locations": int(primary.sum()),
         "land_km2": float(km2.sum()),
         "shares": shares,
         "merit": {name: None if groups is None else _merit(groups) for name, groups in shares.items()},

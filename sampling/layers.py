@@ -66,9 +66,12 @@ def _wrapped(shape: shapely.Geometry) -> shapely.Geometry:
 
 
 def repaired(frame: gpd.GeoDataFrame) -> tuple[gpd.GeoDataFrame, int]:
-    """The layer with invalid polygons made valid, and how many were; parts that are not polygons are dropped."""
+    """The layer with invalid polygons made valid, and how many were; parts that are not polygons are dropped.
+
+    Simplification may turn a sliver of a polygon into a line, which makes the whole a collection.
+    """
     geometry = frame.geometry.to_numpy().copy()
-    invalid = ~shapely.is_valid(geometry)
+    invalid = ~shapely.is_valid(geometry) | (shapely.get_type_id(geometry) == shapely.GeometryType.GEOMETRYCOLLECTION)
     geometry[invalid] = [_polygonal(shape) for shape in shapely.make_valid(geometry[invalid])]
     return frame.set_geometry(gpd.GeoSeries(geometry, index=frame.index, crs=frame.crs)), int(invalid.sum())
 

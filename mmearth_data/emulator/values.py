@@ -73,7 +73,7 @@ class Projection:
 
 @dataclass(frozen=True)
 class ErrorMargin:
-    """How far geometry may be off; kept, not used: geometry here is exact."""
+    """How far geometry may be off; simplifying alone uses it, since geometry here is exact."""
 
     value: float | None
     unit: str

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+from mmearth_data.emulator.algorithms import geometries
 from mmearth_data.emulator.collections import Element, index_of, single
 from mmearth_data.emulator.errors import ServiceError
 from mmearth_data.emulator.registry import algorithm
@@ -82,3 +83,12 @@ def geometry(feature: Element, maxError: ErrorMargin | None) -> Geometry | None:
         return item.geometry
     shape = shape_of(item)
     return None if shape is None else Geometry(shape)
+
+
+@algorithm("Feature.simplify")
+def simplified(feature: Element, maxError: ErrorMargin) -> Feature:
+    """A feature with its geometry simplified to within the error."""
+    item = single(feature, "Feature.simplify")
+    if not isinstance(item, Feature):
+        raise ServiceError("Feature.simplify: the element is not a feature.")
+    return item if item.geometry is None else replace(item, geometry=geometries.simplify(item.geometry, maxError))

@@ -52,6 +52,18 @@ def centroid(geometry: Geometry, maxError: ErrorMargin | None) -> Geometry:
     return Geometry(Geometry(shapely.centroid(geometry.shape), geometry.crs).degrees)
 
 
+@algorithm("Geometry.simplify")
+def simplify(geometry: Geometry, maxError: ErrorMargin) -> Geometry:
+    """The geometry with fewer vertices, nowhere further off than the error; metres in degrees are the equator's."""
+    if maxError.unit not in ("meters", "projected"):
+        raise ServiceError(f"Geometry.simplify: Unknown unit '{maxError.unit}' of the error margin.")
+    margin = maxError.value
+    if margin is None or margin < 0:
+        raise ServiceError(f"Geometry.simplify: The error margin must be a number from 0; got {margin}.")
+    units = margin if maxError.unit == "projected" else margin / metres_per_unit(geometry.crs)
+    return Geometry(shapely.simplify(geometry.shape, units, preserve_topology=True), geometry.crs)
+
+
 @algorithm("Geometry.bounds")
 def bounds(geometry: Geometry, maxError: ErrorMargin | None) -> Geometry:
     """The bounding rectangle in degrees."""
