@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mmearth_train.encoder import Block, initialise
 from mmearth_train.sites import EPS, Sites
+from mmearth_train.variant import MENDED, Variant
 
 WIDTH = 512
 
@@ -19,16 +20,20 @@ class Decoder(nn.Module):
     scope lie in one matrix in that order. Pixel heads see masked patches alone, image heads the mean over all patches.
     """
 
-    def __init__(self, channels: int, pixel_widths: dict[str, int], image_widths: dict[str, int]) -> None:
+    def __init__(
+        self, channels: int, pixel_widths: dict[str, int], image_widths: dict[str, int], variant: Variant = MENDED
+    ) -> None:
         super().__init__()
         self.pixel_widths, self.image_widths = pixel_widths, image_widths
         self.project = nn.Linear(channels, WIDTH)
         self.mask_token = nn.Parameter(torch.empty(WIDTH))
-        self.block = Block(WIDTH)
+        self.block = Block(WIDTH, variant.grn)
         self.pixel_heads = nn.Linear(WIDTH, sum(pixel_widths.values())) if pixel_widths else None
         self.image_norm = nn.LayerNorm(WIDTH, eps=EPS) if image_widths else None
         self.image_heads = nn.Linear(WIDTH, sum(image_widths.values())) if image_widths else None
         initialise(self)
+        if variant.init == "published":
+            initialise_as_published(self)
         nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(
@@ -55,3 +60,11 @@ class Decoder(nn.Module):
             widths = list(self.image_widths.values())
             result |= zip(self.image_widths, self.image_heads(pooled).split(widths, -1), strict=True)
         return result
+
+
+def initialise_as_published(decoder: Decoder) -> None:
+    """The wide start of MMEarth's published code (std 0.88) for the layers that are convolutions there."""
+    wide = [decoder.project, decoder.block.dwconv, decoder.pixel_heads]
+    for layer in wide:
+        if layer is not None:
+            nn.init.trunc_normal_(layer.weight)

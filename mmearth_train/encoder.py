@@ -11,14 +11,18 @@ norm, GELU, then a depthwise convolution of size and stride patch/8. Padding is 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mmearth_train.sites import EPS, DepthwiseOnVisible, ResponseNorm, Sites, gather, scatter
+from mmearth_train.variant import MENDED, Variant
 
 STAGES = 4
+Scope = Literal["sample", "batch"]
 
 SIZES: dict[str, tuple[tuple[int, int, int, int], int]] = {
     "atto": ((2, 2, 6, 2), 40),
@@ -55,28 +59,33 @@ class DepthwiseConv(nn.Module):
 
 
 class GRN(nn.Module):
-    """Global response normalisation over each sample's visible sites (Woo et al. 2023, section 3.2)."""
+    """Global response normalisation over visible sites (Woo et al. 2023, section 3.2).
 
-    def __init__(self, channels: int) -> None:
+    ``scope`` says whose: each sample's own, or those of the batch together. ``eps`` is added to the mean norm.
+    """
+
+    def __init__(self, channels: int, scope: Scope = "sample", eps: float = EPS) -> None:
         super().__init__()
+        self.scope, self.eps = scope, eps
         self.gamma = nn.Parameter(torch.zeros(channels))
         self.beta = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Float[Tensor, "N K s s C"]) -> Float[Tensor, "N K s s C"]:
-        """Returns x · (1 + γ · ‖x‖ / mean‖x‖) + β, the norm taken per sample and channel."""
-        y: Tensor = ResponseNorm.apply(x.flatten(1, 3), self.gamma, self.beta)  # type: ignore[no-untyped-call]
+        """Returns x · (1 + γ · ‖x‖ / (mean‖x‖ + ε)) + β, the norm taken per channel."""
+        sites = x.flatten(1, 3) if self.scope == "sample" else x.flatten(0, 3)[None]
+        y: Tensor = ResponseNorm.apply(sites, self.gamma, self.beta, self.eps)  # type: ignore[no-untyped-call]
         return y.view(x.shape)
 
 
 class Block(nn.Module):
     """ConvNeXt V2 block on visible sites: depthwise 7×7, norm, expand ×4, GELU, GRN, contract, residual."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, scope: Scope = "sample") -> None:
         super().__init__()
         self.dwconv = DepthwiseConv(channels)
         self.norm = nn.LayerNorm(channels, eps=EPS)
         self.pwconv1 = nn.Linear(channels, 4 * channels)
-        self.grn = GRN(4 * channels)
+        self.grn = GRN(4 * channels, scope)
         self.pwconv2 = nn.Linear(4 * channels, channels)
 
     def forward(self, x: Float[Tensor, "N K s s C"], sites: Sites) -> Float[Tensor, "N K s s C"]:
@@ -106,7 +115,7 @@ class Downsample(nn.Module):
 class Encoder(nn.Module):
     """From images and the indices of their visible patches to one vector per visible patch."""
 
-    def __init__(self, size: str, bands: int, patch: int) -> None:
+    def __init__(self, size: str, bands: int, patch: int, variant: Variant = MENDED) -> None:
         super().__init__()
         if size not in SIZES:
             raise UnknownModelError(f"unknown model {size!r}; choose from: {', '.join(SIZES)}")
@@ -120,9 +129,12 @@ class Encoder(nn.Module):
         self.stem_norm = nn.LayerNorm(width, eps=EPS)
         self.downsamples = nn.ModuleList(Downsample(width * 2**i) for i in range(STAGES - 1))
         self.stages = nn.ModuleList(
-            nn.ModuleList(Block(width * 2**i) for _ in range(depth)) for i, depth in enumerate(depths)
+            nn.ModuleList(Block(width * 2**i, variant.grn) for _ in range(depth)) for i, depth in enumerate(depths)
         )
         initialise(self)
+        if variant.init == "published":
+            initialise_as_published(self)
+            return
         # A depthwise kernel of one pixel is a plain scale per channel: start near the mean of what it covers.
         nn.init.normal_(self.stem.weight, mean=1 / self.stride**2, std=0.02)
 
@@ -159,3 +171,11 @@ def initialise(module: nn.Module) -> None:
             nn.init.trunc_normal_(layer.weight, std=0.02)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+def initialise_as_published(encoder: Encoder) -> None:
+    """The wide start of MMEarth's published code: std 0.88 (unit normal cut at ±2) for depthwise and linear layers."""
+    nn.init.trunc_normal_(encoder.stem.weight)
+    for layer in encoder.stages.modules():
+        if isinstance(layer, nn.Linear | DepthwiseConv):
+            nn.init.trunc_normal_(layer.weight)

@@ -15,6 +15,7 @@ from mmearth_train import losses
 from mmearth_train.decoder import Decoder
 from mmearth_train.encoder import Encoder
 from mmearth_train.tasks import Scaling, Standardise, Targets, Task
+from mmearth_train.variant import MENDED, Variant
 
 INPUT = "sentinel2"
 PATCHES_PER_SIDE = 7
@@ -24,7 +25,8 @@ PATCHES_PER_SIDE = 7
 class ModelSpec:
     """Everything that is needed to build the model again, but its weights; written into every file of weights.
 
-    ``scaling`` holds the statistics of the input bands in stored units, first L1C, then L2A.
+    ``scaling`` holds the statistics of the input bands in stored units, first L1C, then L2A. ``variant`` says which
+    of the published model's choices are made.
     """
 
     model: str
@@ -33,6 +35,7 @@ class ModelSpec:
     scaling: Scaling
     tasks: tuple[Task, ...]
     seed: int
+    variant: Variant = MENDED
 
     @property
     def patch(self) -> int:
@@ -52,7 +55,8 @@ class ModelSpec:
             for task in fields.pop("tasks")
         )
         scaling, bands = _scaling(fields.pop("scaling")), tuple(fields.pop("bands"))
-        return cls(**fields, bands=bands, scaling=scaling, tasks=tasks)
+        variant = Variant(**fields.pop("variant", {}))
+        return cls(**fields, bands=bands, scaling=scaling, tasks=tasks, variant=variant)
 
 
 def _scaling(fields: dict[str, Any]) -> Scaling:
@@ -67,19 +71,27 @@ class Losses(NamedTuple):
 
 
 class MPMAE(nn.Module):
-    """Encoder, decoder and one log-variance per task. Construction draws weights from torch's global generator."""
+    """Encoder, decoder and one log-variance per task. Construction draws weights from torch's global generator.
+
+    Where tasks weigh the same, log-variances are a buffer of zeros: every parameter has a gradient in every step.
+    """
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
         self.normalise = Standardise(MODALITIES[INPUT], spec.bands, spec.scaling)
-        self.targets = nn.ModuleDict({task.name: Targets(task, spec.patch) for task in spec.tasks})
+        fill = spec.variant.nodata == "zero"
+        self.targets = nn.ModuleDict({task.name: Targets(task, spec.patch, fill) for task in spec.tasks})
         widths: dict[str, dict[str, int]] = {"pixel": {}, "image": {}}
         for target in self.task_targets:
             widths[target.task.modality.scope][target.task.name] = target.width
-        self.encoder = Encoder(spec.model, len(spec.bands), spec.patch)
-        self.decoder = Decoder(self.encoder.channels, widths["pixel"], widths["image"])
-        self.log_vars = nn.Parameter(torch.zeros(len(spec.tasks)))
+        self.encoder = Encoder(spec.model, len(spec.bands), spec.patch, spec.variant)
+        self.decoder = Decoder(self.encoder.channels, widths["pixel"], widths["image"], spec.variant)
+        self.log_vars: Tensor
+        if spec.variant.weighting == "uncertainty":
+            self.log_vars = nn.Parameter(torch.zeros(len(spec.tasks)))
+        else:
+            self.register_buffer("log_vars", torch.zeros(len(spec.tasks)))
 
     @property
     def task_targets(self) -> tuple[Targets, ...]:
@@ -112,5 +124,10 @@ class MPMAE(nn.Module):
         return Losses(torch.stack([s for s, _ in pairs]), torch.stack([c for _, c in pairs]))
 
     def objective(self, found: Losses) -> Float[Tensor, ""]:
-        """What is minimised: the tasks' mean losses, weighted by uncertainty."""
+        """What is minimised: the tasks' mean losses, weighted by uncertainty or added."""
         return losses.weigh(losses.means(found.sums, found.counts), found.counts, self.log_vars)
+
+    def decays(self, name: str) -> bool:
+        """Whether weight decay takes in the parameter called ``name``."""
+        vectors = self.spec.variant.decay == "published" and ("grn." in name or name.endswith("mask_token"))
+        return vectors or self.get_parameter(name).ndim > 1

@@ -89,19 +89,20 @@ class ResponseNorm(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
         """Same shape as x."""
         norm = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=gamma.dtype)
-        relative = norm / (norm.mean(-1, keepdim=True) + EPS)
+        relative = norm / (norm.mean(-1, keepdim=True) + eps)
+        ctx.eps = eps
         ctx.save_for_backward(x, gamma, norm)
         return torch.addcmul(beta.to(x.dtype), x, (1 + gamma * relative).to(x.dtype))
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         """Gradients of x, γ and β."""
         grad = grad_outputs[0]
         x, gamma, norm = ctx.saved_tensors
-        mean = norm.mean(-1, keepdim=True) + EPS
+        mean = norm.mean(-1, keepdim=True) + ctx.eps
         relative = norm / mean
         grad_relative = (grad * x).sum(1, keepdim=True, dtype=gamma.dtype)
         grad_gamma = (grad_relative * relative).sum((0, 1))
@@ -109,4 +110,4 @@ class ResponseNorm(torch.autograd.Function):
         grad_norm = (grad_relative - (grad_relative * relative).mean(-1, keepdim=True)) / mean
         pull = torch.where(norm > 0, grad_norm / norm, 0.0).to(x.dtype)
         grad_x = (grad * (1 + gamma * relative).to(x.dtype)).addcmul_(x, pull)
-        return grad_x, grad_gamma, grad.sum((0, 1), dtype=gamma.dtype)
+        return grad_x, grad_gamma, grad.sum((0, 1), dtype=gamma.dtype), None

@@ -10,6 +10,7 @@ from mmearth_data.store import Store
 from mmearth_train.loader import cyclic
 from mmearth_train.model import INPUT, ModelSpec
 from mmearth_train.tasks import Scaling, Task
+from mmearth_train.variant import MENDED, Variant
 
 LEVELS = ("L1C", "L2A")
 """Groups of the input's statistics, in the order of the store's level flags."""
@@ -19,12 +20,18 @@ UNSCALED = Scaling(((0.0,),), ((1.0,),))
 
 
 def specify(
-    store: Store, train: NDArray[np.int64], model: str, input_size: int, names: tuple[str, ...], seed: int
+    store: Store,
+    train: NDArray[np.int64],
+    model: str,
+    input_size: int,
+    names: tuple[str, ...],
+    seed: int,
+    variant: Variant = MENDED,
 ) -> ModelSpec:
     """The specification of a model of size ``model`` that predicts ``names``, scaled by the store's train split."""
     scaling = _scaling(store, INPUT, MODEL_INPUT_BANDS, LEVELS)
     tasks = tuple(_task(store, train, name, scaling) for name in names)
-    return ModelSpec(model, input_size, MODEL_INPUT_BANDS, scaling, tasks, seed)
+    return ModelSpec(model, input_size, MODEL_INPUT_BANDS, scaling, tasks, seed, variant)
 
 
 def _scaling(store: Store, name: str, bands: tuple[str, ...], groups: tuple[str, ...]) -> Scaling:

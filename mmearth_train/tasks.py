@@ -163,11 +163,14 @@ class ClassIndex(nn.Module):
 
 
 class Targets(nn.Module):
-    """Makes one task's targets and compares predictions with them."""
+    """Makes one task's targets and compares predictions with them.
 
-    def __init__(self, task: Task, patch: int) -> None:
+    With ``fill`` continuous pixels without data are targets like any other: 0, their band's mean.
+    """
+
+    def __init__(self, task: Task, patch: int, fill: bool = False) -> None:
         super().__init__()
-        self.task, self.patch = task, patch
+        self.task, self.patch, self.fill = task, patch, fill
         self.prepare = (
             ClassIndex(task.modality) if task.categorical else Standardise(task.modality, task.bands, task.scaling)
         )
@@ -188,6 +191,8 @@ class Targets(nn.Module):
         if isinstance(self.prepare, ClassIndex):
             return self.prepare(stored), None
         values, valid = self.prepare(stored, batch["level"])
+        if self.fill and self.task.modality.scope == "pixel":
+            valid = torch.ones_like(valid)
         return losses.normalise_patches(values, valid) if self.task.per_patch else (values, valid)
 
     def compare(self, prediction: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
