@@ -6,7 +6,7 @@ from functools import cache
 from typing import Literal
 
 from mmearth_data.emulator.assets import Archive
-from mmearth_data.emulator.world import ecoregions, setting
+from mmearth_data.emulator.world import biomes, countries, ecoregions, setting
 from mmearth_data.emulator.world.catalogue.archive import WorldArchive
 from mmearth_data.emulator.world.earth import EarthPixels
 from mmearth_data.emulator.world.flat import FlatPixels, FlatSky
@@ -21,10 +21,17 @@ def build(kind: Kind, seed: int = 0) -> Archive:
     The same kind and seed always give the same world. Raises ValueError for another kind.
     """
     if kind == "flat":
-        table = cache(lambda: ecoregions.asset(ecoregions.strips()[1]))
-        return WorldArchive(seed, FlatSky(), FlatPixels(), table)
+        tables = {
+            ecoregions.ASSET_ID: cache(lambda: ecoregions.asset(ecoregions.strips()[1])),
+            countries.ASSET_ID: cache(lambda: countries.asset(seed, ecoregions.strips()[0] != biomes.SEA)),
+        }
+        return WorldArchive(seed, FlatSky(), FlatPixels(), tables)
     if kind != "earth":
         raise ValueError(f"there is no world {kind!r}; choose earth or flat")
     earth = setting.world(seed)
     sky = EarthSky(earth.planet, earth.biomes)
-    return WorldArchive(seed, sky, EarthPixels(earth), cache(lambda: ecoregions.asset(earth.regions)))
+    tables = {
+        ecoregions.ASSET_ID: cache(lambda: ecoregions.asset(earth.regions)),
+        countries.ASSET_ID: cache(lambda: countries.asset(seed, earth.planet.land)),
+    }
+    return WorldArchive(seed, sky, EarthPixels(earth), tables)

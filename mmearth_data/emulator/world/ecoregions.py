@@ -15,15 +15,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.features import shapes
-from rasterio.transform import Affine
-from shapely.geometry import MultiPolygon, shape
-from shapely.geometry.base import BaseGeometry
 
 from mmearth_data.emulator.assets import FeatureAsset
 from mmearth_data.emulator.world import noise
 from mmearth_data.emulator.world.biomes import ICE, NAMES, SEA
-from mmearth_data.emulator.world.planet import BOX, COLUMNS, LATITUDE, LONGITUDE, ROWS, Planet, field
+from mmearth_data.emulator.world.partitions import outlines, spread
+from mmearth_data.emulator.world.planet import COLUMNS, LATITUDE, LONGITUDE, ROWS, Planet, field
 
 ASSET_ID = "RESOLVE/ECOREGIONS/2017"
 _SMALLEST = 120
@@ -90,16 +87,6 @@ def _realms(seed: int) -> NDArray[np.str_]:
     )
 
 
-def _spread(points: NDArray[np.float64], count: int, first: int) -> NDArray[np.int64]:
-    """Indices of ``count`` points far from each other, greedily from ``first``."""
-    chosen = [first]
-    distance = np.full(len(points), np.inf)
-    for _ in range(count - 1):
-        distance = np.minimum(distance, np.sum((points - points[chosen[-1]]) ** 2, axis=1))
-        chosen.append(int(np.argmax(distance)))
-    return np.array(chosen)
-
-
 def partition(planet: Planet, biomes: NDArray[np.uint8]) -> NDArray[np.int16]:
     """Index into ``table()`` of every box's ecoregion, −1 at sea."""
     entries = table()
@@ -123,7 +110,7 @@ def partition(planet: Planet, biomes: NDArray[np.uint8]) -> NDArray[np.int16]:
             names = by_class[(biome, str(realm))]
             count = max(1, min(len(names), len(rows) // _SMALLEST))
             points = position[rows, columns] + 0.03 * wander[rows, columns]
-            seeds = _spread(points, count, noise.salt(planet.seed, biome, realm) % len(rows))
+            seeds = spread(points, count, noise.salt(planet.seed, biome, realm) % len(rows))
             distances = np.stack([np.sum((points - points[seed]) ** 2, axis=1) for seed in seeds])
             result[rows, columns] = np.asarray(names)[np.argmin(distances, axis=0)]
     return result
@@ -131,18 +118,8 @@ def partition(planet: Planet, biomes: NDArray[np.uint8]) -> NDArray[np.int16]:
 
 def asset(regions: NDArray[np.int16]) -> FeatureAsset:
     """The feature table of a partition: one valid (multi)polygon of boxes per ecoregion that occurs, by OBJECTID."""
-    transform = Affine(BOX, 0.0, -180.0, 0.0, BOX, -90.0)
-    parts: dict[int, list[BaseGeometry]] = {}
-    for geometry, value in shapes(regions.astype(np.int16), mask=regions >= 0, connectivity=4, transform=transform):
-        parts.setdefault(int(value), []).append(shape(geometry))
     entries = table()
-    return FeatureAsset(
-        ASSET_ID,
-        tuple(
-            (polygons[0] if len(polygons) == 1 else MultiPolygon(polygons), entries[index].properties)
-            for index, polygons in sorted(parts.items())
-        ),
-    )
+    return FeatureAsset(ASSET_ID, tuple((geometry, entries[index].properties) for index, geometry in outlines(regions)))
 
 
 def strips() -> tuple[NDArray[np.uint8], NDArray[np.int16]]:

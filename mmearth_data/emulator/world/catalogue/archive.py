@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from mmearth_data.emulator.assets import CollectionAsset, FeatureAsset, ImageAsset
 from mmearth_data.emulator.world.catalogue import maps, sentinel1, sentinel2
@@ -10,9 +10,9 @@ from mmearth_data.emulator.world.scenes import Pixels, Sky
 
 
 class WorldArchive:
-    """Collections, images and tables of one world; ``ecoregions`` is called when that table is first asked for."""
+    """Collections, images and tables of one world; ``tables`` by id are made when they are asked for."""
 
-    def __init__(self, seed: int, sky: Sky, pixels: Pixels, ecoregions: Callable[[], FeatureAsset]) -> None:
+    def __init__(self, seed: int, sky: Sky, pixels: Pixels, tables: Mapping[str, Callable[[], FeatureAsset]]) -> None:
         self._collections: dict[str, CollectionAsset] = {
             **sentinel2.collections(seed, sky, pixels),
             sentinel1.ASSET_ID: sentinel1.Sentinel1Collection(seed, sky, pixels),
@@ -20,12 +20,12 @@ class WorldArchive:
             maps.CLIMATE_ID: maps.ClimateCollection(pixels),
         }
         self._images: dict[str, ImageAsset] = maps.images(pixels)
-        self._ecoregions = ecoregions
+        self._tables = tables
 
     def lookup(self, asset_id: str) -> ImageAsset | CollectionAsset | FeatureAsset | None:
         """The asset called ``asset_id``, an image inside a collection by its full id, or None."""
-        if asset_id == "RESOLVE/ECOREGIONS/2017":
-            return self._ecoregions()
+        if asset_id in self._tables:
+            return self._tables[asset_id]()
         if asset_id in self._collections:
             return self._collections[asset_id]
         if asset_id in self._images:
