@@ -1,7 +1,8 @@
 """Reading a store: only rows of committed shards, and an error instead of a fill value wherever something is wrong.
 
 Plain Zarr reads a missing file as no-data; this reader checks commit records and file sizes first, and the CRC-32C
-of each inner chunk is checked as it is decoded.
+of each inner chunk is checked as it is decoded. Arrays that are encoded otherwise than ``codecs.py`` does it are read
+through Zarr.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ import zarr
 from numpy.typing import NDArray
 
 from mmearth_data.modalities import BIOME_NAMES, ECOREGION_NAMES, STORED, get
+from mmearth_data.splits import SPLITS
 from mmearth_data.store import rows
 from mmearth_data.store import statistics as store_statistics
 from mmearth_data.store.commits import FileRecord, array_file_name, committed, read_record
+from mmearth_data.store.direct import ChunkError, ChunkReader, chunk_reader
 from mmearth_data.store.files import StoreError
 from mmearth_data.store.layout import LOCATIONS, Layout, read_layout
-from mmearth_data.store.schema import LEVELS, NO_TIME, SPLITS, VACANT_FLAG, Status
+from mmearth_data.store.schema import LEVELS, NO_TIME, VACANT_FLAG, Status, tile_shape
 from mmearth_data.store.statistics import Statistics
 
 _log = logging.getLogger(__name__)
@@ -46,8 +49,7 @@ class Store:
         self._shards = shards
         self._checked: set[tuple[str, int]] = set()
         self._records: dict[int, dict[str, FileRecord]] = {}
-        group = zarr.open_group(layout.path, mode="r", use_consolidated=True)
-        self._arrays: dict[str, Any] = {modality.name: group[modality.name] for modality in STORED}
+        self._readers = {modality.name: chunk_reader(layout.arrays[modality.name]) for modality in STORED}
         self.path: Path = layout.path
         self.tile_pixels: int = layout.tile_pixels
         self.rows: int = layout.rows
@@ -105,28 +107,59 @@ class Store:
             chosen &= self.split == SPLITS.index(split)
         return np.flatnonzero(chosen).astype(np.int64)
 
-    def read(self, modality: str, start: int, stop: int) -> NDArray[Any]:
+    def read(self, modality: str, start: int, stop: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Rows ``start`` to ``stop`` of a stored modality in its stored dtype, (n, bands, y, x) or (n, bands).
 
-        Aligned to ``chunk_rows`` nothing is decoded twice; vacant rows of a committed shard hold no-data. Raises
-        StoreError where the range leaves the store, touches a shard that is not committed or a damaged file.
+        Aligned to ``chunk_rows`` nothing is decoded twice; vacant rows of a committed shard hold no-data. ``out``, a
+        C-contiguous array of that shape and dtype, is filled and returned instead of a new one. Safe to use from
+        several threads. Raises StoreError where the range leaves the store, touches a shard that is not committed or
+        a damaged file.
         """
         if not get(modality).stored:
             raise StoreError(f"{modality} is not stored but derived from location and time; compute it from those")
         if not 0 <= start <= stop <= self.rows:
             raise StoreError(f"{self.path} has rows 0 to {self.rows}; rows {start} to {stop} are not all among them")
-        shards = range(start // self.shard_rows, -(-stop // self.shard_rows)) if stop > start else range(0)
-        for shard in shards:
+        for shard in range(start // self.shard_rows, -(-stop // self.shard_rows)) if stop > start else ():
             self._check(modality, shard)
+        if out is None:
+            shape = tile_shape(get(modality), self.tile_pixels)
+            out = np.empty((stop - start, *shape), dtype=get(modality).numpy_dtype)
+        reader = self._readers[modality]
+        if reader is None:
+            out[:] = self._through_zarr(modality, start, stop)
+            return out
+        for chunk in range(start // reader.rows, -(-stop // reader.rows)):
+            first, last = chunk * reader.rows, (chunk + 1) * reader.rows
+            low, high = max(start, first), min(stop, last)
+            target = out[low - start : high - start]
+            if len(target) == reader.rows:
+                self._decode(reader, modality, first, target)
+            else:
+                whole = np.empty((reader.rows, *out.shape[1:]), dtype=out.dtype)
+                self._decode(reader, modality, first, whole)
+                target[:] = whole[low - first : high - first]
+        return out
+
+    def _decode(self, reader: ChunkReader, modality: str, first: int, out: NDArray[Any]) -> None:
+        shard, row = divmod(first, self.shard_rows)
+        file = self.path / array_file_name(get(modality), shard)
         try:
-            values: NDArray[Any] = self._arrays[modality][start:stop]
+            reader.read_into(file, row // reader.rows, out)
+        except (ChunkError, OSError) as error:
+            raise _undecodable(modality, first, first + reader.rows, str(file), error) from error
+
+    def _through_zarr(self, modality: str, start: int, stop: int) -> NDArray[Any]:
+        try:
+            values: NDArray[Any] = self._zarr[modality][start:stop]
         except (ValueError, RuntimeError, OSError) as error:
+            shards = range(start // self.shard_rows, -(-stop // self.shard_rows))
             files = ", ".join(str(self.path / array_file_name(get(modality), shard)) for shard in shards)
-            raise StoreError(
-                f"rows {start} to {stop} of {modality} cannot be decoded ({error}): {files} is damaged; "
-                "restore it from a copy"
-            ) from error
+            raise _undecodable(modality, start, stop, files, error) from error
         return values
+
+    @cached_property
+    def _zarr(self) -> Any:
+        return zarr.open_group(self.path, mode="r", use_consolidated=True)
 
     def _check(self, modality: str, shard: int) -> None:
         """Raise StoreError unless the shard is committed and its file has the committed size; each is checked once."""
@@ -153,6 +186,12 @@ class Store:
     def statistics(self) -> Statistics:
         """The train split's statistics; raises StoreError where they were not computed."""
         return store_statistics.load(self.path)
+
+
+def _undecodable(modality: str, start: int, stop: int, files: str, error: Exception) -> StoreError:
+    return StoreError(
+        f"rows {start} to {stop} of {modality} cannot be decoded ({error}): {files} is damaged; restore it from a copy"
+    )
 
 
 def open_store(path: str | Path) -> Store:

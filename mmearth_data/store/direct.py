@@ -1,0 +1,134 @@
+"""Inner chunks read and decoded straight into given arrays, without Zarr between the disk and the codec.
+
+A shard file is inner chunks and, at its end, an index of their offsets and lengths with a CRC-32C (Zarr v3, sharding
+codec 1.0). Only what ``codecs.py`` writes is read here: little-endian values, Blosc or Zstandard, CRC-32C on every
+chunk. Blosc, Zstandard and the disk release the interpreter lock, so threads decode side by side.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numcodecs import blosc, zstd
+from numpy.typing import NDArray
+
+_CRC_BYTES = 4
+_ABSENT = np.uint64(2**64 - 1)
+_LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
+_SINGLE_BYTES = {"name": "bytes"}
+_CRC = {"name": "crc32c"}
+
+# Blosc's own threads are one pool for the whole process; here each reading thread decodes by itself.
+blosc.use_threads = False
+
+
+class ChunkError(Exception):
+    """Bytes of a shard are not what was written; the message says which check they fail."""
+
+
+def _decode_blosc(stored: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+    _check_size(int.from_bytes(stored[4:8].tobytes(), "little"), out)  # Blosc's header: the decoded size
+    blosc.decompress(stored, out)
+
+
+def _decode_zstd(stored: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+    content = zstd.decompress(stored)
+    _check_size(len(content), out)
+    out[:] = np.frombuffer(content, dtype=np.uint8)
+
+
+def _check_size(size: int, out: NDArray[np.uint8]) -> None:
+    # A decoder given too little would leave the rest of ``out`` as it was.
+    if size != len(out):
+        raise ChunkError(f"it holds {size} bytes of values where {len(out)} belong")
+
+
+_DECODERS: dict[str, Callable[[NDArray[np.uint8], NDArray[np.uint8]], None]] = {
+    "blosc": _decode_blosc,
+    "zstd": _decode_zstd,
+}
+
+
+class ChunkReader:
+    """Decodes the chunks of one array's shard files.
+
+    ``rows`` is the number of rows per chunk. Safe to use from several threads at once.
+    """
+
+    def __init__(self, rows: int, chunks: int, sharded: bool, codec: str) -> None:
+        self.rows = rows
+        self._chunks = chunks
+        self._sharded = sharded
+        self._decode = _DECODERS[codec]
+        self._indices: dict[Path, NDArray[np.uint64]] = {}
+        self._buffers = threading.local()
+
+    def read_into(self, file: Path, chunk: int, out: NDArray[Any]) -> None:
+        """Decode chunk number ``chunk`` of ``file`` into ``out``, C-contiguous and of the chunk's size and dtype.
+
+        Raises ChunkError where a checksum, a length or the codec says so, OSError where the file cannot be read.
+        """
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            offset, length = self._place(descriptor, file, chunk)
+            stored = self._checked(descriptor, offset, length)
+        finally:
+            os.close(descriptor)
+        target = out.reshape(-1).view(np.uint8)
+        try:
+            self._decode(stored, target)
+        except (RuntimeError, ValueError) as error:
+            raise ChunkError(str(error)) from error
+
+    def _place(self, descriptor: int, file: Path, chunk: int) -> tuple[int, int]:
+        size = os.fstat(descriptor).st_size
+        if not self._sharded:
+            return 0, size
+        index = self._indices.get(file)
+        if index is None:
+            length = 16 * self._chunks + _CRC_BYTES
+            if size < length:
+                raise ChunkError(f"the file is shorter than its index of {length} bytes")
+            index = self._checked(descriptor, size - length, length).view("<u8").reshape(-1, 2).copy()
+            self._indices[file] = index
+        if index[chunk, 0] == _ABSENT:
+            raise ChunkError("the chunk is not in the file")
+        return int(index[chunk, 0]), int(index[chunk, 1])
+
+    def _checked(self, descriptor: int, offset: int, length: int) -> NDArray[np.uint8]:
+        """The bytes before the CRC-32C of a piece of the file, in this thread's buffer."""
+        buffer: NDArray[np.uint8] = getattr(self._buffers, "bytes", np.empty(0, dtype=np.uint8))
+        if len(buffer) < length:
+            buffer = self._buffers.bytes = np.empty(length + length // 4, dtype=np.uint8)
+        piece = buffer[:length]
+        if length < _CRC_BYTES or os.preadv(descriptor, [piece.data], offset) != length:
+            raise ChunkError("the file ends before the chunk does")
+        content = piece[:-_CRC_BYTES]
+        if google_crc32c.value(content) != int.from_bytes(piece[-_CRC_BYTES:].tobytes(), "little"):
+            raise ChunkError("its CRC-32C is not the one that was written")
+        return content
+
+
+def chunk_reader(array: dict[str, Any]) -> ChunkReader | None:
+    """A reader of the array with this Zarr metadata, or None where it is not encoded as ``codecs.py`` does it."""
+    codecs, shape = array["codecs"], array["chunk_grid"]["configuration"]["chunk_shape"]
+    sharded = len(codecs) == 1 and codecs[0]["name"] == "sharding_indexed"
+    chunk, chunks = shape, 1
+    if sharded:
+        configuration = codecs[0]["configuration"]
+        if configuration["index_codecs"] != [_LITTLE, _CRC] or configuration.get("index_location", "end") != "end":
+            return None
+        codecs, chunk = configuration["codecs"], configuration["chunk_shape"]
+        chunks = shape[0] // chunk[0]
+    separator = array["chunk_key_encoding"].get("configuration", {}).get("separator", "/")
+    whole_tiles = chunk[1:] == shape[1:] == array["shape"][1:]
+    known = len(codecs) == 3 and codecs[0] in (_LITTLE, _SINGLE_BYTES) and codecs[2] == _CRC
+    if not (whole_tiles and known and separator == "/" and codecs[1]["name"] in _DECODERS):
+        return None
+    return ChunkReader(chunk[0], chunks, sharded, codecs[1]["name"])
