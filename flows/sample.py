@@ -1,39 +1,90 @@
-"""Sampling as a flow: read the ecoregions, choose the locations, write their table."""
+"""Sampling as a flow: read the ecoregions and the countries, choose the locations, write their table."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import geopandas as gpd
 from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
 
 from flows.artifacts import publish_table, run_progress
 from flows.settings import SampleSettings
-from mmearth_data.earthengine.regions import ecoregions as ecoregions_of_earth_engine
-from mmearth_data.earthengine.session import connect
+from mmearth_data.earthengine import regions
+from mmearth_data.earthengine.layercache import LayerRequest, default_folder, kept
+from mmearth_data.earthengine.session import EarthEngineSource, connect
+from mmearth_data.earthengine.transport import STANDARD_URL
+from mmearth_data.source import Quota, Transient
 from sampling.countries import read_countries
 from sampling.ecoregions import read_ecoregions
+from sampling.geography import continents
 from sampling.plan import sample_locations
-from sampling.table import summary, write_locations
+from sampling.table import METADATA, summary, write_locations
+
+Told = Callable[[str, int, int], None]
+FROM_EARTH_ENGINE = "ee"
+"""What --ecoregions and --countries say instead of a file."""
 
 
-@task(name="read ecoregions", persist_result=False)
-def read_polygons(settings: SampleSettings) -> gpd.GeoDataFrame:
-    """Ecoregion polygons, from a vector file or from Earth Engine page by page."""
-    if settings.ecoregions == "ee":
-        return ecoregions_of_earth_engine(connect(settings.project, settings.emulator))
-    return read_ecoregions(Path(settings.ecoregions))
+@dataclass(frozen=True)
+class _Layer:
+    """A layer: how it is read from a file, its asset with about how many rows it has, how it is fetched."""
+
+    name: str
+    read: Callable[[Path], gpd.GeoDataFrame]
+    asset: str
+    rows: int
+    fetch: Callable[[EarthEngineSource, float, regions.OnRows], gpd.GeoDataFrame]
+
+
+_ECOREGIONS = _Layer("ecoregions", read_ecoregions, regions.ECOREGIONS, 847, regions.ecoregions)
+_COUNTRIES = _Layer("countries", read_countries, regions.COUNTRIES, 312, regions.countries)
+
+
+@task(
+    name="read layer",
+    task_run_name="read {layer.name}",
+    retries=2,
+    retry_delay_seconds=[5, 30],
+    retry_condition_fn=lambda attempt, run, state: isinstance(state.result(raise_on_failure=False), Transient | Quota),
+    persist_result=False,
+    cache_policy=NO_CACHE,
+)
+def read_layer(settings: SampleSettings, layer: _Layer, given: str, told: Told) -> gpd.GeoDataFrame:
+    """A layer of polygons from the vector file ``given``, or from Earth Engine page by page unless it was kept."""
+    if given != FROM_EARTH_ENGINE:
+        return layer.read(Path(given))
+
+    def fetch() -> gpd.GeoDataFrame:
+        source = connect(settings.project, settings.emulator)
+        told(layer.name, 0, layer.rows)
+        frame = layer.fetch(source, regions.BORDER_METRES, lambda rows: told(layer.name, rows, max(rows, layer.rows)))
+        told(layer.name, len(frame), len(frame))
+        return frame
+
+    # An emulated Earth costs nothing to ask, and another one may listen at the same place tomorrow.
+    folder = settings.cache or (None if settings.emulator else default_folder())
+    if folder is None:
+        return fetch()
+    return kept(folder, LayerRequest(settings.emulator or STANDARD_URL, layer.asset, regions.BORDER_METRES), fetch)
 
 
 @flow(name="sample", validate_parameters=False)
 def sample(settings: SampleSettings) -> Path:
     """Choose the locations that ``settings`` asks for; returns the path of their table."""
-    polygons = read_polygons(settings)
-    countries = read_countries(Path(settings.countries)) if settings.countries else None
     with run_progress("sample", 1, "sample-progress") as progress:
+        polygons = read_layer(settings, _ECOREGIONS, settings.ecoregions, progress.show)
+        countries = None
+        if settings.countries:
+            countries = read_layer(settings, _COUNTRIES, settings.countries, progress.show)
         table = sample_locations(settings, polygons, countries, progress.show)
     write_locations(table, settings.out)
     publish_table("sample", f"{len(table)} locations in {settings.out}", summary(table))
+    geography = table.attrs[METADATA].get("geography")
+    if geography and (rows := continents(geography)):
+        publish_table("sample-continents", "Where they lie, and where the land and published data sets lie", rows)
     return settings.out
 
 

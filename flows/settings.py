@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sampling.plan import SampleConfig
+from sampling.config import SampleConfig
 
 
 @dataclass(frozen=True)
@@ -13,9 +13,11 @@ class SampleSettings(SampleConfig):
     """Where the locations come from and where their table goes."""
 
     project: str | None = None
-    """Google Cloud project, where ecoregions come from Earth Engine."""
+    """Google Cloud project, where ecoregions or countries come from Earth Engine."""
     emulator: str | None = None
     """URL of an emulator to ask instead of Earth Engine."""
+    cache: Path | None = None
+    """Folder for layers from Earth Engine; the user's cache folder by default, none for an emulator's."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ earlier one. Aggregations go to the standard endpoint, pixels to the high-volume
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ee
@@ -63,8 +63,16 @@ class EarthEngineSource:
                 raise Unavailable(f"{error.image_id} is in the archive no more") from error
             raise
 
-    def features(self, collection: ee.FeatureCollection, page_rows: int = _PAGE_ROWS) -> list[dict[str, Any]]:
-        """The GeoJSON features of a computed collection, page by page; one request per ``page_rows`` rows."""
+    def features(
+        self,
+        collection: ee.FeatureCollection,
+        page_rows: int = _PAGE_ROWS,
+        on_rows: Callable[[int], None] | None = None,
+    ) -> list[dict[str, Any]]:
+        """The GeoJSON features of a computed collection, page by page; one request per ``page_rows`` rows.
+
+        ``on_rows`` is told after every page how many rows have arrived.
+        """
         rows: list[dict[str, Any]] = []
         body: dict[str, Any] = {"expression": collection, "pageSize": page_rows, "workloadTag": WORKLOAD_TAG}
         while True:
@@ -74,6 +82,8 @@ class EarthEngineSource:
             if not isinstance(answer, dict) or not isinstance(answer.get("features", []), list):
                 raise Corrupt(f"{self.endpoint.url} sent a table that is not GeoJSON", str(answer).encode())
             rows.extend(answer.get("features", []))
+            if on_rows is not None:
+                on_rows(len(rows))
             if not answer.get("nextPageToken"):
                 return rows
             body["pageToken"] = answer["nextPageToken"]
