@@ -23,9 +23,10 @@ import numpy as np
 from mmearth_data import grid
 from mmearth_data.emulator.assets import FeatureAsset
 from mmearth_data.emulator.world import build
+from sampling.config import SampleConfig
 from sampling.countries import read_countries
 from sampling.ecoregions import covered_areas, read_ecoregions
-from sampling.plan import SampleConfig, sample_locations
+from sampling.plan import sample_locations
 from sampling.table import write_locations
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import numpy.typing as npt
 import shapely
 
 from mmearth_data.grid import NORTHERN_LIMIT, SOUTHERN_LIMIT, FloatArray
@@ -85,15 +86,24 @@ def _united(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     return frame.dissolve(by="ECO_NAME", aggfunc="first", as_index=False)[[*COLUMNS, "geometry"]]
 
 
+def areas(frame: gpd.GeoDataFrame) -> FloatArray:
+    """Area in km² of each ecoregion, shape (n,), by Lambert's cylindrical projection."""
+    return _areas(frame.geometry.to_numpy())
+
+
 def covered_areas(frame: gpd.GeoDataFrame) -> FloatArray:
-    """Area in km² of each ecoregion within Sentinel-2's coverage, shape (n,), by Lambert's cylindrical projection."""
+    """Area in km² of each ecoregion within Sentinel-2's coverage, shape (n,)."""
     geometry = frame.geometry.to_numpy()
     bounds = shapely.bounds(geometry)
     beyond = (bounds[:, 1] < SOUTHERN_LIMIT) | (bounds[:, 3] > NORTHERN_LIMIT)
     geometry = geometry.copy()
     geometry[beyond] = shapely.intersection(geometry[beyond], shapely.box(-180, SOUTHERN_LIMIT, 180, NORTHERN_LIMIT))
+    return _areas(geometry)
+
+
+def _areas(polygons: npt.NDArray[np.object_]) -> FloatArray:
     flat = shapely.transform(
-        geometry, lambda points: np.column_stack([np.radians(points[:, 0]), np.sin(np.radians(points[:, 1]))])
+        polygons, lambda points: np.column_stack([np.radians(points[:, 0]), np.sin(np.radians(points[:, 1]))])
     )
-    areas: FloatArray = shapely.area(flat) * _EARTH_RADIUS_KM**2
-    return areas
+    result: FloatArray = shapely.area(flat) * _EARTH_RADIUS_KM**2
+    return result

@@ -16,4 +16,8 @@ class YearsError(SamplingError):
 
 
 class TooFewCellsError(SamplingError):
-    """A biome has fewer eligible cells than the plan needs."""
+    """A biome has fewer eligible cells than the plan needs; ``most`` locations can be planned."""
+
+    def __init__(self, message: str, most: int) -> None:
+        super().__init__(message)
+        self.most = most

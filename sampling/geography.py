@@ -56,7 +56,7 @@ def geography(table: gpd.GeoDataFrame, regions: gpd.GeoDataFrame, nations: gpd.G
     three only groups with at least 1 % of the land count (None where there are none).
     """
     primary = ~table["reserve"].to_numpy()
-    points, region, km2 = _land(regions)
+    points, region, km2 = land_points(regions)
     located: dict[str, Names] = {name: table[name][primary] for name in ("continent", "country", "realm", "biome")}
     located["latitude"] = _bands(table["lat"].to_numpy()[primary])
     land: dict[str, Names] = {
@@ -83,7 +83,7 @@ def geography(table: gpd.GeoDataFrame, regions: gpd.GeoDataFrame, nations: gpd.G
     }
 
 
-def _land(regions: gpd.GeoDataFrame) -> tuple[Geometries, IntArray, FloatArray]:
+def land_points(regions: gpd.GeoDataFrame) -> tuple[Geometries, IntArray, FloatArray]:
     """Points spread evenly over the ecoregions, the ecoregion of each, and the km² that it stands for, shapes (n,).
 
     A Fibonacci lattice in Lambert's cylindrical projection, which keeps areas. An ecoregion that is missed by all of

@@ -89,6 +89,22 @@ def apportion(weight: FloatArray, caps: IntArray, seats: int) -> IntArray:
     return claimant[order]
 
 
+def apportion_in_groups(weight: FloatArray, caps: IntArray, group: IntArray, seats: int) -> IntArray:
+    """Which claimant gets each seat where groups share equally, and claimants of a group by their weights.
+
+    Seats go to groups first, each capped by what its claimants can take together; as in ``apportion``, a sequence for
+    fewer seats is the beginning of one for more.
+    """
+    names, member = np.unique(group, return_inverse=True)
+    held = np.bincount(member, weights=caps).astype(np.int64)
+    which = apportion(np.ones(len(names)), held, seats)
+    claimant = np.empty_like(which)
+    for number in range(len(names)):
+        mine, taken = np.flatnonzero(member == number), which == number
+        claimant[taken] = mine[apportion(weight[mine], caps[mine], int(taken.sum()))]
+    return claimant
+
+
 def year_order(key: int, rounds: int, years: int) -> IntArray:
     """Which year the seats of each round get, shape (rounds, years): a keyed permutation of the years per round.
 

@@ -11,7 +11,8 @@ import pytest
 import shapely
 import zarr
 
-from sampling.plan import SampleConfig, sample_locations
+from sampling.config import SampleConfig
+from sampling.plan import sample_locations
 from sampling.table import write_locations
 from tests.commands import mmearth, shared_server
 from tests.synthetic import make_store

@@ -23,10 +23,11 @@ from mmearth_data.location import COLUMNS, read_locations
 from mmearth_data.modalities import BIOME_NAMES, ECOREGION_BIOME, ECOREGION_NAMES
 from mmearth_data.splits import SPLITS
 from sampling.candidates import cell_streams
+from sampling.config import SampleConfig, parse_years
 from sampling.domains import domains
 from sampling.ecoregions import read_ecoregions
 from sampling.errors import SamplingError, TooFewCellsError, YearsError
-from sampling.plan import SampleConfig, parse_years, sample_locations
+from sampling.plan import sample_locations
 from sampling.splits import blocks_at
 from sampling.table import summary, write_locations
 
@@ -128,7 +129,8 @@ def test_the_same_inputs_and_seed_give_the_same_bytes_in_another_process(
 ) -> None:
     script = (
         "import sys\nfrom pathlib import Path\n"
-        "from sampling.ecoregions import read_ecoregions\nfrom sampling.plan import SampleConfig, sample_locations\n"
+        "from sampling.config import SampleConfig\nfrom sampling.ecoregions import read_ecoregions\n"
+        "from sampling.plan import sample_locations\n"
         "from sampling.table import write_locations\n"
         "config = SampleConfig(locations=2800, out=Path(sys.argv[2]), ecoregions=sys.argv[1])\n"
         "write_locations(sample_locations(config, read_ecoregions(sys.argv[1]), None), config.out)\n"
@@ -157,7 +159,7 @@ def test_the_file_is_geoparquet_that_says_what_it_was_made_from(plan: gpd.GeoDat
     read = read_locations(file)
     assert {name: str(read[name].dtype) for name in COLUMNS} == COLUMNS
     assert read.crs == "EPSG:4326"
-    assert set(read["split"]) == set(SPLITS)
+    assert set(read["split"]) == set(SPLITS) - {"held_out"}
     pd.testing.assert_frame_equal(pd.DataFrame(read)[[*COLUMNS]], pd.DataFrame(plan)[[*COLUMNS]])
     assert read.geometry.geom_equals(plan.geometry).all()
     metadata = pq.read_schema(file).metadata
@@ -293,7 +295,14 @@ def test_an_ecoregion_beyond_coverage_is_named_and_the_others_take_its_share(
     table = sample_locations(replace(CONFIG, locations=400), tundra, None)
     beyond = set(tundra.loc[tundra.bounds["maxy"] < -56, "ECO_NAME"])
     assert len(beyond) == 16
-    assert set(table.attrs["plan"]["ecoregions"]["without_cells"]) == beyond
+    without = table.attrs["plan"]["ecoregions"]["without_cells"]
+    assert set(without) == beyond
+    assert set(without.values()) == {"lies wholly beyond Sentinel-2's coverage"}
+    lost = tundra.clip(shapely.box(-180, -90, 180, -56)).to_crs("ESRI:54034").area.sum() / 1e6
+    lost += tundra.clip(shapely.box(-180, 82.8, 180, 90)).to_crs("ESRI:54034").area.sum() / 1e6
+    excluded = table.attrs["plan"]["excluded"]
+    assert excluded["beyond_coverage_km2"] == pytest.approx(lost, rel=0.01)
+    assert excluded["beyond_coverage_cells"] == pytest.approx(lost / 1.28**2, rel=0.01)
     assert not beyond & set(table["ecoregion"])
 
 

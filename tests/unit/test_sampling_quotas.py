@@ -50,6 +50,35 @@ def test_caps_that_do_not_bind_do_not_matter(claim: list[tuple[int, int]], seats
         assert list(quotas.apportion(weight, looser, seats)) == list(capped)
 
 
+groups = st.lists(st.integers(0, 3), min_size=12, max_size=12)
+
+
+@given(claims, groups, st.integers(0, 200), st.integers(0, 200))
+def test_groups_share_equally_until_one_is_full_and_more_seats_take_none_away(
+    claim: list[tuple[int, int]], group: list[int], seats: int, more: int
+) -> None:
+    """Seat by seat in exact fractions: first a group, then one of its claimants."""
+    weight, caps, group = [w for w, _ in claim], [c for _, c in claim], group[: len(claim)]
+    names = sorted(set(group))
+    turns = greedy([1] * len(names), [sum(c for c, g in zip(caps, group, strict=True) if g == n) for n in names], seats)
+    queues = {}
+    for name in names:
+        mine = [k for k in range(len(claim)) if group[k] == name]
+        inner = greedy([weight[k] for k in mine], [caps[k] for k in mine], seats)
+        queues[name] = iter([mine[k] for k in inner])
+    arrays = np.array(weight, dtype=float), np.array(caps), np.array(group)
+    found = quotas.apportion_in_groups(*arrays, seats)
+    assert list(found) == [next(queues[names[turn]]) for turn in turns]
+    assert list(quotas.apportion_in_groups(*arrays, seats + more)[: len(found)]) == list(found)
+
+
+@given(claims, st.integers(0, 200))
+def test_one_group_is_no_group(claim: list[tuple[int, int]], seats: int) -> None:
+    weight, caps = np.array([w for w, _ in claim], dtype=float), np.array([c for _, c in claim])
+    alone = quotas.apportion_in_groups(weight, caps, np.zeros(len(caps), dtype=np.int64), seats)
+    assert list(alone) == list(quotas.apportion(weight, caps, seats))
+
+
 def test_many_seats_follow_the_weights() -> None:
     weight = np.array([1.0, 2.5, 100.0, 1e-3])
     seats = 1_000_000
