@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mmearth_data.store import Store, StoreError, open_store
-from mmearth_train.loader import Loader, cyclic, prefetch
+from mmearth_train.loader import Loader, cyclic
 from tests.synthetic import make_store
 
 NAMES = ("sentinel2", "esa_worldcover", "aster", "era5", "month")
@@ -142,17 +142,3 @@ def test_an_unknown_time_has_no_month() -> None:
     assert np.isnan(cyclic("month", np.zeros(1), np.zeros(1), np.array([np.iinfo(np.int64).min]))).all()
 
 
-def test_read_ahead_stops_when_nobody_listens() -> None:
-    made: list[int] = []
-
-    def endless() -> itertools.count[int]:
-        for number in itertools.count():
-            made.append(number)
-            yield number
-
-    items = prefetch(endless(), 2)
-    assert next(items) == 0
-    items.close()
-    count = len(made)
-    assert count <= 5
-    assert len(made) == count

@@ -1,0 +1,138 @@
+"""What a batch's values are made of: decoded groups of tiles, cropped and flipped into place, scaled if asked for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmearth_data.modalities import MODALITIES, Modality
+from mmearth_data.store import Store
+from mmearth_train.loader import kernels
+from mmearth_train.loader.derived import read
+from mmearth_train.loader.order import Int, Piece
+from mmearth_train.loader.ring import Field, Slot
+from mmearth_train.losses import IGNORE
+from mmearth_train.tasks import Scaling
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Views:
+    """Where an epoch cuts each of ``rows`` (ascending): ``corner`` y, x and ``flip`` vertical, horizontal (rows, 2)."""
+
+    rows: Int
+    corner: Int
+    flip: Int
+
+
+class Samples:
+    """Fills batches with modalities of a store.
+
+    With ``scaling`` continuous values are delivered as float32, standardised, NaN where there is no data, and classes
+    as indices, IGNORE where there is none; otherwise everything is as stored. With ``keep`` each group is decoded once
+    and stays in memory. Values of whole locations are read once per shard and kept in any case.
+    """
+
+    def __init__(
+        self, store: Store, names: tuple[str, ...], crop: int, scaling: Mapping[str, Scaling] | None, keep: bool
+    ) -> None:
+        self._store, self._scaling = store, scaling
+        self._pixel = tuple(MODALITIES[name] for name in names if MODALITIES[name].scope == "pixel")
+        self._image = tuple(MODALITIES[name] for name in names if MODALITIES[name].scope == "image")
+        self._kept: dict[int, Arrays] | None = {} if keep else None
+        self._of_shard: dict[int, Arrays] = {}
+        self._scratch = threading.local()
+        by_name = {m.name: self._field(m, crop if m.scope == "pixel" else None) for m in (*self._pixel, *self._image)}
+        facts = (Field("location_id", np.dtype(np.int64), ()), Field("level", np.dtype(np.uint8), ()))
+        self.fields: tuple[Field, ...] = (*(by_name[name] for name in names), *facts)
+        if scaling is not None:
+            self._mean = {name: np.array(s.mean, dtype=np.float32) for name, s in scaling.items()}
+            self._std = {name: np.array(s.std, dtype=np.float32) for name, s in scaling.items()}
+
+    def _field(self, modality: Modality, crop: int | None) -> Field:
+        shape = (len(modality.bands),) if crop is None else (len(modality.bands), crop, crop)
+        dtype = modality.numpy_dtype
+        if self._scaling is not None:
+            dtype = np.dtype(np.int64 if modality.kind == "categorical" else np.float32)
+        return Field(modality.name, dtype, shape)
+
+    def fill(self, piece: Piece, slot_of: Callable[[int], Slot], views: Views) -> None:
+        """Write the rows of ``piece`` into the slots of their batches."""
+        start = piece.group * self._store.chunk_rows
+        tiles, facts = self._tiles(piece.group), self._facts(start // self._store.shard_rows)
+        at = np.searchsorted(views.rows, start + piece.row)
+        corner, flip = views.corner[at], views.flip[at]
+        in_shard = start % self._store.shard_rows + piece.row
+        level = np.minimum(facts["level"][in_shard], 1)
+        for batch, part in piece.parts():
+            arrays, place = slot_of(batch).arrays, piece.place[part]
+            for modality in self._pixel:
+                source, target = tiles[modality.name], arrays[modality.name]
+                self._put(modality, source, (piece.row[part], corner[part], flip[part], target, place), level[part])
+            for name, values in facts.items():
+                arrays[name][place] = values[in_shard[part]]
+
+    def _put(self, modality: Modality, source: NDArray[Any], where: tuple[Any, ...], level: NDArray[np.uint8]) -> None:
+        if self._scaling is None:
+            kernels.copy(source, *where)
+        elif modality.kind == "categorical":
+            kernels.look_up(source, *where, self._table(modality))
+        else:
+            mean, std = self._of_level(modality.name, level)
+            kernels.scale(source, *where, mean, std, source.dtype.type(modality.nodata))
+
+    def _of_level(self, name: str, level: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        mean, std = self._mean[name], self._std[name]
+        row = level if len(mean) > 1 else np.zeros_like(level)
+        return mean[row], std[row]
+
+    def _table(self, modality: Modality) -> Int:
+        table = np.full(256**modality.numpy_dtype.itemsize, IGNORE, dtype=np.int64)
+        table[modality.class_values] = np.arange(len(modality.classes))
+        return table
+
+    def _tiles(self, group: int) -> Arrays:
+        """The pixel modalities of a group, whole tiles: kept, or in this thread's scratch until its next call."""
+        if self._kept is not None:
+            if group not in self._kept:
+                self._kept[group] = self._decoded(group, {})
+            return self._kept[group]
+        if not hasattr(self._scratch, "arrays"):
+            self._scratch.arrays = {}
+        return self._decoded(group, self._scratch.arrays)
+
+    def _decoded(self, group: int, scratch: Arrays) -> Arrays:
+        rows, pixels = self._store.chunk_rows, self._store.tile_pixels
+        for modality in self._pixel:
+            if modality.name not in scratch:
+                shape = (rows, len(modality.bands), pixels, pixels)
+                scratch[modality.name] = np.empty(shape, dtype=modality.numpy_dtype)
+            self._store.read(modality.name, group * rows, (group + 1) * rows, out=scratch[modality.name])
+        return scratch
+
+    def _facts(self, shard: int) -> Arrays:
+        """Values of whole locations of a shard's rows, as they are delivered."""
+        if shard not in self._of_shard:
+            rows = self._store.shard_rows
+            start, stop = shard * rows, (shard + 1) * rows
+            level = self._store.level[start:stop]
+            values = {m.name: self._scaled(m, read(self._store, m.name, start, stop), level) for m in self._image}
+            self._of_shard[shard] = values | {"location_id": self._store.location_id[start:stop], "level": level}
+        return self._of_shard[shard]
+
+    def _scaled(self, modality: Modality, values: NDArray[Any], level: NDArray[np.uint8]) -> NDArray[Any]:
+        if self._scaling is None:
+            return values
+        if modality.kind == "categorical":
+            indices: NDArray[Any] = self._table(modality)[values]
+            return indices
+        if modality.kind == "cyclic":
+            return values
+        mean, std = self._of_level(modality.name, np.minimum(level, 1))
+        return np.where(modality.valid(values), (values.astype(np.float32) - mean) / std, np.float32(np.nan))
