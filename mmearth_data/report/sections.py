@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from mmearth_data.modalities import STORED
 from mmearth_data.report.absences import absences
 from mmearth_data.report.balance import balance
+from mmearth_data.report.geography import geography, plan_geography
 from mmearth_data.report.places import places
 from mmearth_data.report.section import Fact, Section
 from mmearth_data.report.tiles import tiles
@@ -18,7 +19,8 @@ from mmearth_data.store.layout import LOCATIONS, read_layout
 from mmearth_data.store.rows import STORED_OUTCOME
 
 _COLUMNS = [
-    *("row", "outcome", "reason", "lon", "lat", "biome", "ecoregion", "year", "split", "level", "time"),
+    *("row", "outcome", "reason", "lon", "lat", "biome", "ecoregion", "realm", "country", "continent"),
+    *("year", "split", "level", "time"),
     *(f"absent_{modality.name}" for modality in STORED),
 ]
 
@@ -35,7 +37,13 @@ def sections(path: Path) -> list[Section]:
     store = open_store(path)
     rows = read_rows(path)
     status = store.status[rows["row"].to_numpy()]
-    return [places(rows), balance(rows, layout.rows), absences(rows, status, store.modalities), tiles(store, rows)]
+    return [
+        places(rows),
+        geography(rows, plan_geography(path)),
+        balance(rows, layout.rows),
+        absences(rows, status, store.modalities),
+        tiles(store, rows),
+    ]
 
 
 def read_rows(path: Path) -> pd.DataFrame:
