@@ -27,7 +27,7 @@ class Decoder(nn.Module):
         self.pixel_widths, self.image_widths = pixel_widths, image_widths
         self.project = nn.Linear(channels, WIDTH)
         self.mask_token = nn.Parameter(torch.empty(WIDTH))
-        self.block = Block(WIDTH, variant.grn)
+        self.block = Block(WIDTH, variant.dense_response)
         self.pixel_heads = nn.Linear(WIDTH, sum(pixel_widths.values())) if pixel_widths else None
         self.image_norm = nn.LayerNorm(WIDTH, eps=EPS) if image_widths else None
         self.image_heads = nn.Linear(WIDTH, sum(image_widths.values())) if image_widths else None

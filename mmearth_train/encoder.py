@@ -11,6 +11,7 @@ norm, GELU, then a depthwise convolution of size and stride patch/8. Padding is 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -18,11 +19,12 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmearth_train.sites import EPS, DepthwiseOnVisible, ResponseNorm, Sites, gather, scatter
-from mmearth_train.variant import MENDED, Variant
+from mmearth_train.depthwise import depthwise
+from mmearth_train.sites import EPS, ResponseNorm, Sites, gather, scatter
+from mmearth_train.variant import MENDED, Response, Variant
 
 STAGES = 4
-Scope = Literal["sample", "batch"]
+Stem = Literal["same", "published"]
 
 SIZES: dict[str, tuple[tuple[int, int, int, int], int]] = {
     "atto": ((2, 2, 6, 2), 40),
@@ -54,38 +56,38 @@ class DepthwiseConv(nn.Module):
         """Convolve; autocast is resolved here because a custom operation does not see it."""
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-        y: Tensor = DepthwiseOnVisible.apply(x.to(dtype), self.weight.to(dtype), sites)  # type: ignore[no-untyped-call]
+        y: Tensor = depthwise(x.to(dtype), self.weight.to(dtype), sites.visible, sites.side)
         return y + self.bias.to(y.dtype)
 
 
 class GRN(nn.Module):
     """Global response normalisation over visible sites (Woo et al. 2023, section 3.2).
 
-    ``scope`` says whose: each sample's own, or those of the batch together. ``eps`` is added to the mean norm.
+    ``response`` says whose, each sample's own or those of the batch together, and ε.
     """
 
-    def __init__(self, channels: int, scope: Scope = "sample", eps: float = EPS) -> None:
+    def __init__(self, channels: int, response: Response = MENDED.visible_response) -> None:
         super().__init__()
-        self.scope, self.eps = scope, eps
+        self.response = response
         self.gamma = nn.Parameter(torch.zeros(channels))
         self.beta = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Float[Tensor, "N K s s C"]) -> Float[Tensor, "N K s s C"]:
         """Returns x · (1 + γ · ‖x‖ / (mean‖x‖ + ε)) + β, the norm taken per channel."""
-        sites = x.flatten(1, 3) if self.scope == "sample" else x.flatten(0, 3)[None]
-        y: Tensor = ResponseNorm.apply(sites, self.gamma, self.beta, self.eps)  # type: ignore[no-untyped-call]
+        sites = x.flatten(1, 3) if self.response.scope == "sample" else x.flatten(0, 3)[None]
+        y: Tensor = ResponseNorm.apply(sites, self.gamma, self.beta, self.response.eps)  # type: ignore[no-untyped-call]
         return y.view(x.shape)
 
 
 class Block(nn.Module):
     """ConvNeXt V2 block on visible sites: depthwise 7×7, norm, expand ×4, GELU, GRN, contract, residual."""
 
-    def __init__(self, channels: int, scope: Scope = "sample") -> None:
+    def __init__(self, channels: int, response: Response = MENDED.visible_response) -> None:
         super().__init__()
         self.dwconv = DepthwiseConv(channels)
         self.norm = nn.LayerNorm(channels, eps=EPS)
         self.pwconv1 = nn.Linear(channels, 4 * channels)
-        self.grn = GRN(4 * channels, scope)
+        self.grn = GRN(4 * channels, response)
         self.pwconv2 = nn.Linear(4 * channels, channels)
 
     def forward(self, x: Float[Tensor, "N K s s C"], sites: Sites) -> Float[Tensor, "N K s s C"]:
@@ -106,20 +108,23 @@ class Downsample(nn.Module):
 
     def forward(self, x: Float[Tensor, "N K s s C"]) -> Float[Tensor, "N K t t D"]:
         """Sites of side s in, of side t = s/2 with D = 2·C channels out; inputs are ordered (row, column, channel)."""
-        n, k, s, _, c = x.shape
-        quads = self.norm(x).view(n, k, s // 2, 2, s // 2, 2, c).transpose(3, 4)
-        result: Tensor = self.reduce(quads.reshape(n, k, s // 2, s // 2, 4 * c))
+        quads = cells(self.norm(x), 2).transpose(3, 4)
+        result: Tensor = self.reduce(quads.flatten(4))
         return result
 
 
 class Encoder(nn.Module):
-    """From images and the indices of their visible patches to one vector per visible patch."""
+    """From images and the indices of their visible patches to one vector per visible patch.
 
-    def __init__(self, size: str, bands: int, patch: int, variant: Variant = MENDED) -> None:
+    ``dense`` is for whole images, where the published variant normalises responses otherwise than in pretraining.
+    """
+
+    def __init__(self, size: str, bands: int, patch: int, variant: Variant = MENDED, dense: bool = False) -> None:
         super().__init__()
         if size not in SIZES:
             raise UnknownModelError(f"unknown model {size!r}; choose from: {', '.join(SIZES)}")
         depths, width = SIZES[size]
+        response = variant.dense_response if dense else variant.visible_response
         self.patch = patch
         self.stride = patch // 2 ** (STAGES - 1)
         self.channels = width * 2 ** (STAGES - 1)
@@ -129,7 +134,7 @@ class Encoder(nn.Module):
         self.stem_norm = nn.LayerNorm(width, eps=EPS)
         self.downsamples = nn.ModuleList(Downsample(width * 2**i) for i in range(STAGES - 1))
         self.stages = nn.ModuleList(
-            nn.ModuleList(Block(width * 2**i, variant.grn) for _ in range(depth)) for i, depth in enumerate(depths)
+            nn.ModuleList(Block(width * 2**i, response) for _ in range(depth)) for i, depth in enumerate(depths)
         )
         initialise(self)
         if variant.init == "published":
@@ -140,28 +145,49 @@ class Encoder(nn.Module):
 
     def forward(self, images: Float[Tensor, "N B H H"], visible: Integer[Tensor, "N K"]) -> Float[Tensor, "N K C"]:
         """Features of the visible patches; ``images`` hold normalised bands, whatever masked patches contain."""
-        side = images.shape[-1] // self.patch
-        sites = Sites(visible, side)
-        x = self.forward_stem(images, sites)
+        sites = Sites(visible, images.shape[-1] // self.patch)
+        *_, last = self._stages(self._stem(images, sites, "same"), sites)
+        return last[:, :, 0, 0]
+
+    def maps(self, images: Float[Tensor, "N B H W"], stem: Stem = "same") -> tuple[Float[Tensor, "N C h w"], ...]:
+        """Feature maps of whole images after each of the four stages: the dense network of the same weights.
+
+        With patches of p pixels h = 8H/p, 4H/p, 2H/p, H/p and C doubles. H and W are multiples of p, unless ``stem`` is
+        that of MMEarth's published classifier, which does not pad the 3×3 convolution: maps then shrink and shift.
+        """
+        sites = Sites.whole(images)
+        stages = self._stages(self._stem(images, sites, stem), sites)
+        return tuple(x[:, 0].permute(0, 3, 1, 2) for x in stages)
+
+    def _stages(self, x: Float[Tensor, "N K s s C"], sites: Sites) -> Iterator[Float[Tensor, "N K t t D"]]:
+        """What comes out of each stage."""
         for i, blocks in enumerate(self.stages):
             if i:
                 x = self.downsamples[i - 1](x)
             for block in blocks:  # type: ignore[attr-defined]
                 x = block(x, sites)
-        return x[:, :, 0, 0]
+            yield x
 
-    def forward_stem(self, images: Float[Tensor, "N B H H"], sites: Sites) -> Float[Tensor, "N K s s C"]:
+    def _stem(self, images: Float[Tensor, "N B H W"], sites: Sites, stem: Stem) -> Float[Tensor, "N K s s C"]:
         """Masked pixels are blanked before the 3×3 convolution can see them; s = 8."""
-        pixels = scatter(gather(images.permute(0, 2, 3, 1), sites, self.patch), sites)
-        grid = self.initial_conv(pixels.permute(0, 3, 1, 2))
+        pixels = scatter(gather(images.permute(0, 2, 3, 1), sites, self.patch), sites).permute(0, 3, 1, 2)
+        weight, bias = self.initial_conv.parameters()
+        grid = functional.conv2d(pixels, weight, bias, padding=1 if stem == "same" else 0)
         x = gather(grid.permute(0, 2, 3, 1), sites, self.patch)
         x = functional.gelu(self.initial_norm(x))
-        n, k, p, _, c = x.shape
-        cells = x.view(n, k, p // self.stride, self.stride, p // self.stride, self.stride, c)
+        if stem == "published":
+            x = functional.pad(x, (0, 0, *(self.stride // 2,) * 4))
         weight, bias = self.stem.parameters()
         kernel = weight[:, 0].permute(1, 2, 0)
-        pooled: Tensor = self.stem_norm((cells * kernel[:, None]).sum((3, 5)) + bias)
+        pooled: Tensor = self.stem_norm((cells(x, self.stride) * kernel[:, None]).sum((3, 5)) + bias)
         return pooled
+
+
+def cells(x: Float[Tensor, "N K h w C"], side: int) -> Float[Tensor, "N K i side j side C"]:
+    """Sites in cells of ``side`` × ``side``, what does not fill one left out."""
+    n, k, h, w, c = x.shape
+    i, j = h // side, w // side
+    return x[:, :, : i * side, : j * side].reshape(n, k, i, side, j, side, c)
 
 
 def initialise(module: nn.Module) -> None:

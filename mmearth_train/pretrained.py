@@ -13,9 +13,9 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from mmearth_data.modalities import MODALITIES
-from mmearth_train import checkpoint
+from mmearth_train import checkpoint, official
 from mmearth_train.checkpoint import CheckpointError
-from mmearth_train.encoder import Encoder
+from mmearth_train.encoder import Encoder, Stem
 from mmearth_train.model import INPUT, ModelSpec
 from mmearth_train.tasks import Standardise
 
@@ -28,13 +28,16 @@ class InputShapeError(ValueError):
 
 
 class PretrainedEncoder(nn.Module):
-    """The encoder with every patch visible, and the normalisation that it was trained with."""
+    """The encoder with every patch visible, and the normalisation that it was trained with.
 
-    def __init__(self, spec: ModelSpec) -> None:
+    Response normalisation is per sample whatever it was in pretraining: features never depend on the batch.
+    """
+
+    def __init__(self, spec: ModelSpec, stem: Stem = "same") -> None:
         super().__init__()
-        self.spec = spec
+        self.spec, self.stem = spec, stem
         self.normalise = Standardise(MODALITIES[INPUT], spec.bands, spec.scaling, spec.bands)
-        self.encoder = Encoder(spec.model, len(spec.bands), spec.patch)
+        self.encoder = Encoder(spec.model, len(spec.bands), spec.patch, spec.variant, dense=True)
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -63,21 +66,24 @@ class PretrainedEncoder(nn.Module):
         return tuple(task.name for task in self.spec.tasks)
 
     def forward(self, images: Tensor, level: Integer[Tensor, " N"]) -> Float[Tensor, "N C h h"]:
-        """The feature map of ``images`` (N, bands, H, H) in stored units (0: no data) of level 0 (L1C) or 1 (L2A).
+        """The last of ``feature_maps``: one vector for each patch."""
+        return self.feature_maps(images, level)[-1]
 
-        H is a multiple of the patch; h = H ÷ patch. Raises InputShapeError for anything else.
+    def feature_maps(self, images: Tensor, level: Integer[Tensor, " N"]) -> tuple[Float[Tensor, "N C h w"], ...]:
+        """Maps of ``images`` (N, bands, H, W) in stored units (0: no data) of level 0 (L1C) or 1 (L2A).
+
+        Four scales, h = 8, 4, 2 and 1 × H ÷ patch, with 1, 2, 4 and 8 × the size's first channels. Raises
+        InputShapeError where H or W is no multiple of the patch or a band is missing.
         """
-        n, bands, height, width = images.shape
-        if bands != len(self.bands) or height != width or height % self.patch:
+        _, bands, height, width = images.shape
+        if bands != len(self.bands) or height % self.patch or width % self.patch:
             raise InputShapeError(
-                f"images must be (N, {len(self.bands)}, H, H) with H a multiple of {self.patch}, "
+                f"images must be (N, {len(self.bands)}, H, W) with H and W multiples of {self.patch}, "
                 f"not {tuple(images.shape)}; select the bands {', '.join(self.bands)} and crop"
             )
-        side = height // self.patch
         values, _ = self.normalise(images.permute(0, 2, 3, 1), level)
-        everything = torch.arange(side**2, device=values.device).expand(n, -1)
-        features: Tensor = self.encoder(values.permute(0, 3, 1, 2), everything)
-        return features.transpose(1, 2).reshape(n, -1, side, side)
+        maps: tuple[Tensor, ...] = self.encoder.maps(values.permute(0, 3, 1, 2), self.stem)
+        return maps
 
     @torch.no_grad()
     def features(self, images: Tensor, level: Integer[Tensor, " N"]) -> Float[Tensor, "N C"]:
@@ -91,12 +97,21 @@ def export_encoder(path: Path, spec: ModelSpec, encoder: Encoder) -> None:
     checkpoint.write(path, {f"encoder.{name}": p for name, p in encoder.state_dict().items()}, header)
 
 
-def load_encoder(path: str | Path) -> PretrainedEncoder:
+def load_encoder(path: str | Path, *, statistics: str | Path | None = None, stem: Stem = "same") -> PretrainedEncoder:
     """The encoder in an exported file, a training checkpoint or a finished run's folder, in evaluation mode.
 
-    Raises CheckpointError where there is none or the file is damaged.
+    A checkpoint that MMEarth's authors published (``.pth``) does not say how its input is scaled: ``statistics`` is
+    their ``data_…_band_stats.json``. ``stem`` "published" leaves out the padding of the first convolution, as their
+    classifier does in fine-tuning. Raises CheckpointError where there is no encoder or the file is damaged.
     """
     file = Path(path)
+    if file.suffix == official.SUFFIX:
+        if statistics is None:
+            raise CheckpointError(
+                f"{file} does not say how its input is scaled; give statistics=data_…_band_stats.json"
+            )
+        model = official.load_official(file, Path(statistics))
+        return _encoder_of(model.spec, model.encoder.state_dict(), stem)
     if file.is_dir():
         file = file / FILE_NAME
         if not file.is_file():
@@ -105,10 +120,13 @@ def load_encoder(path: str | Path) -> PretrainedEncoder:
     if "spec" not in header:
         raise CheckpointError(f"{file} holds no encoder of mmearth; give RUN/{FILE_NAME}")
     prefix = "encoder." if header["format"] == FORMAT else "model.encoder."
-    encoder = PretrainedEncoder(ModelSpec.from_json(header["spec"]))
-    encoder.encoder.load_state_dict(
-        {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-    )
+    weights = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+    return _encoder_of(ModelSpec.from_json(header["spec"]), weights, stem)
+
+
+def _encoder_of(spec: ModelSpec, weights: dict[str, Tensor], stem: Stem) -> PretrainedEncoder:
+    encoder = PretrainedEncoder(spec, stem)
+    encoder.encoder.load_state_dict(weights)
     return encoder.eval()
 
 

@@ -1,4 +1,4 @@
-"""Operations on visible sites, written by hand where autograd would keep or compute more than is needed.
+"""Visible sites: where they lie, how they get onto a grid and back, and the norm over them.
 
 A site is a pixel of a feature map. The visible ones of a batch are a dense tensor (N, K, s, s, C): K patches of s × s
 sites per sample. Indices are unique, so gathering and scattering are each other's adjoint.
@@ -12,18 +12,25 @@ from typing import Any
 import torch
 from jaxtyping import Integer
 from torch import Tensor
-from torch.nn import functional
 
 EPS = 1e-6
-"""Of layer norms and of GRN."""
+"""Of layer norms."""
 
 
 @dataclass(frozen=True)
 class Sites:
-    """Where the visible patches of a batch lie: ``visible`` (N, K), indices into a grid of ``side`` × ``side``."""
+    """Where the visible patches of a batch lie: ``visible`` (N, K), indices into a grid of ``side`` × ``side``.
+
+    With ``side`` 1 an image is a single patch, of any height and width: the dense network.
+    """
 
     visible: Integer[Tensor, "N K"]
     side: int
+
+    @classmethod
+    def whole(cls, images: Tensor) -> Sites:
+        """Each of the images (N, …) as one visible patch."""
+        return cls(torch.zeros(len(images), 1, dtype=torch.long, device=images.device), 1)
 
     def runs(self, s: int) -> Integer[Tensor, " NKs"]:
         """Index of each visible patch's rows of ``s`` pixels among all such rows of the batch's grid, (N·K·s,).
@@ -37,6 +44,8 @@ class Sites:
 
 def gather(grid: Tensor, sites: Sites, s: int) -> Tensor:
     """Visible sites (N, K, s, s, C) of an NHWC grid (N, side·s, side·s, C)."""
+    if sites.side == 1:
+        return grid[:, None]
     n, k = sites.visible.shape
     c = grid.shape[-1]
     rows = grid.reshape(-1, s * c).index_select(0, sites.runs(s))
@@ -45,41 +54,12 @@ def gather(grid: Tensor, sites: Sites, s: int) -> Tensor:
 
 def scatter(x: Tensor, sites: Sites) -> Tensor:
     """The adjoint of ``gather``: sites (N, K, s, s, C) in an otherwise zero NHWC grid (N, side·s, side·s, C)."""
+    if sites.side == 1:
+        return x[:, 0]
     n, _, s, _, c = x.shape
     grid = x.new_zeros(n * sites.side * s * sites.side, s * c)
     grid.index_copy_(0, sites.runs(s), x.reshape(-1, s * c))
     return grid.view(n, sites.side * s, sites.side * s, c)
-
-
-class DepthwiseOnVisible(torch.autograd.Function):
-    """Depthwise convolution without bias of visible sites (N, K, s, s, C) by a weight (C, 1, k, k), k odd.
-
-    Written as one operation so that the backward pass stays in NHWC, computes the input's gradient with the fast
-    forward kernel, and keeps the sites rather than the whole grid.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, sites: Sites) -> Tensor:
-        """Sites in, sites out."""
-        ctx.save_for_backward(x, weight)
-        ctx.sites = sites
-        grid = scatter(x, sites).permute(0, 3, 1, 2)
-        y = functional.conv2d(grid, weight, padding=weight.shape[-1] // 2, groups=len(weight))
-        return gather(y.permute(0, 2, 3, 1), sites, x.shape[2])
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:
-        """Gradients of sites and weight."""
-        x, weight = ctx.saved_tensors
-        sites, c, pad = ctx.sites, len(weight), weight.shape[-1] // 2
-        grad = scatter(grad_outputs[0].contiguous(), sites).permute(0, 3, 1, 2)
-        grad_grid = functional.conv2d(grad, weight.flip(2, 3), padding=pad, groups=c)
-        grad_x = gather(grad_grid.permute(0, 2, 3, 1), sites, x.shape[2])
-        grid = scatter(x, sites).permute(0, 3, 1, 2)
-        _, grad_weight, _ = torch.ops.aten.convolution_backward(
-            grad, grid, weight, None, [1, 1], [pad, pad], [1, 1], False, [0, 0], c, [False, True, False]
-        )
-        return grad_x, grad_weight, None
 
 
 class ResponseNorm(torch.autograd.Function):
