@@ -1,6 +1,6 @@
 """Time and peak memory of a plan, by size, beside uniform points in the same polygons without cells or balance.
 
-    python benchmarks/location_plan.py [ECOREGIONS] [--sizes 10000 100000 1200000] [--countries FILE]
+    python benchmarks/location_plan.py [ECOREGIONS] [--sizes 10000 100000 1200000 2000000] [--countries FILE]
 
 Without a vector file of RESOLVE Ecoregions 2017 the polygons are the emulated Earth's, which have fewer vertices.
 Each size runs in a process of its own, so that its peak memory is its own; reading and writing files counts.
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas as gpd
@@ -26,14 +27,20 @@ from mmearth_data.emulator.world import build
 from sampling.config import SampleConfig
 from sampling.countries import read_countries
 from sampling.ecoregions import covered_areas, read_ecoregions
+from sampling.errors import TooFewCellsError
 from sampling.plan import sample_locations
 from sampling.table import write_locations
 
 
 def plan(layer: Path, countries: Path | None, locations: int, out: Path) -> int:
-    """Rows of the plan of this many locations, written to ``out``."""
+    """Rows of the plan of this many locations, or of the largest there is, written to ``out``."""
     config = SampleConfig(locations, out, str(layer), str(countries or ""))
-    table = sample_locations(config, read_ecoregions(layer), read_countries(countries) if countries else None)
+    regions, nations = read_ecoregions(layer), read_countries(countries) if countries else None
+    try:
+        table = sample_locations(config, regions, nations)
+    except TooFewCellsError as error:
+        print(f"{locations:,} locations are too many for {layer.name}: {error.most:,} instead", file=sys.stderr)
+        table = sample_locations(replace(config, locations=error.most), regions, nations)
     write_locations(table, out)
     return len(table)
 
@@ -88,7 +95,7 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ecoregions", type=Path, nargs="?")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_200_000])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_200_000, 2_000_000])
     parser.add_argument("--countries", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -21,6 +21,7 @@ from sampling.countries import read_countries
 from sampling.ecoregions import read_ecoregions
 from sampling.geography import continents
 from sampling.plan import sample_locations
+from sampling.reference import overlap_summary, reference_points
 from sampling.table import METADATA, summary, write_locations
 
 Told = Callable[[str, int, int], None]
@@ -76,6 +77,8 @@ def sample(settings: SampleSettings) -> Path:
     """Choose the locations that ``settings`` asks for; returns the path of their table."""
     with run_progress("sample", 1, "sample-progress") as progress:
         polygons = read_layer(settings, _ECOREGIONS, settings.ecoregions, progress.show)
+        if settings.preset == "reference":
+            return _compare(settings, polygons, progress.show)
         countries = None
         if settings.countries:
             countries = read_layer(settings, _COUNTRIES, settings.countries, progress.show)
@@ -85,6 +88,17 @@ def sample(settings: SampleSettings) -> Path:
     geography = table.attrs[METADATA].get("geography")
     if geography and (rows := continents(geography)):
         publish_table("sample-continents", "Where they lie, and where the land and published data sets lie", rows)
+    return settings.out
+
+
+def _compare(settings: SampleSettings, polygons: gpd.GeoDataFrame, told: Told) -> Path:
+    """The published scheme instead of a plan: its points and how far they overlap."""
+    told("points", 0, 1)
+    points = reference_points(settings, polygons)
+    told("points", 1, 1)
+    write_locations(points, settings.out)
+    title = f"{len(points)} points of the published scheme in {settings.out}, for comparison: no collection takes them"
+    publish_table("sample", title, overlap_summary(points))
     return settings.out
 
 

@@ -56,7 +56,9 @@ def read_locations(path: str | Path) -> gpd.GeoDataFrame:
         ) from error
     missing = [name for name in COLUMNS if name not in table.columns]
     if missing:
-        raise LocationTableError(f"{file} lacks the columns {', '.join(missing)}; make it with mmearth sample")
+        raise LocationTableError(
+            f"{file} lacks the columns {', '.join(missing)}; make it with mmearth sample, with its default preset"
+        )
     ids = table["location_id"].to_numpy(np.int64)
     if not len(ids):
         raise LocationTableError(f"{file} holds no location; sample at least one per biome and year")

@@ -88,6 +88,8 @@ def countries_at(points: npt.NDArray[np.object_], countries: gpd.GeoDataFrame) -
     owner, member = shapely.STRtree(points).query(polygons, predicate="intersects")
     found[member[::-1]] = owner[::-1]
     lost = np.flatnonzero(found < 0)
-    near, owner = shapely.STRtree(polygons).query_nearest(points[lost], max_distance=_REACH_DEGREES, all_matches=False)
-    found[lost[near]] = owner
+    # Parts one by one have tight bounds and short borders, which is what makes a search for the nearest quick.
+    parts, whole = shapely.get_parts(polygons, return_index=True)
+    near, part = shapely.STRtree(parts).query_nearest(points[lost], max_distance=_REACH_DEGREES, all_matches=False)
+    found[lost[near]] = whole[part]
     return found

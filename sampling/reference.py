@@ -9,31 +9,40 @@ Source: MMEarth (ECCV 2024), section 3, and the settings of its published sampli
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import geopandas as gpd
 import numpy as np
 import pandas as pd
 import shapely
 
 from mmearth_data.grid import FloatArray
+from sampling.config import SampleConfig, check_config
 from sampling.ecoregions import areas, check_ecoregions
+from sampling.errors import SamplingError
 from sampling.keyed import IntArray, below, key_of, mix
 from sampling.table import METADATA
 
 TILE_METRES = 1300
+_KNOWN = ("locations", "out", "ecoregions", "years", "seed", "preset")
 _DEGREE_METRES = 111_195.0
 """One degree of a great circle on the sphere of 6371 km."""
 _ASSUMED_RATE = 0.4
 _LEAST_STEP = 256
 
 
-def reference_points(
-    locations: int, years: tuple[int, ...], seed: int, ecoregions: gpd.GeoDataFrame
-) -> gpd.GeoDataFrame:
+def reference_points(config: SampleConfig, ecoregions: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     """Points of the published scheme: lon, lat (degrees), biome, ecoregion, realm, year, overlaps, geometry.
 
     ``overlaps`` counts the other squares that share ground with a point's own. ``attrs["plan"]`` says how many points
-    overlap another's, in how many pairs, and which ecoregions got none. Raises LayerError for an unusable layer.
+    overlap another's, in how many pairs, and which ecoregions got none. Raises LayerError for an unusable layer,
+    SamplingError for an option that the scheme does not know.
     """
+    years, locations = check_config(config), config.locations
+    for field in fields(SampleConfig):
+        if field.name not in _KNOWN and getattr(config, field.name) != field.default:
+            option = field.name.replace("_", "-")
+            raise SamplingError(f"the reference preset knows no --{option}; leave it out, or use the default preset")
     regions = check_ecoregions(ecoregions, "the ecoregion layer")
     area = areas(regions)
     biome = regions["BIOME_NAME"]
@@ -42,14 +51,14 @@ def reference_points(
     polygons = regions.geometry.to_numpy().copy()
     shapely.prepare(polygons)
     parts = [
-        _uniform(polygon, int(count), key_of(seed, "reference", name))
+        _uniform(polygon, int(count), key_of(config.seed, "reference", name))
         for polygon, count, name in zip(polygons, counts, regions["ECO_NAME"], strict=True)
     ]
     lon, lat = np.concatenate(parts, axis=1)
     region = np.repeat(np.arange(len(regions)), counts)
     one, other = overlapping_pairs(lon, lat)
     overlaps = np.bincount(np.concatenate([one, other]), minlength=len(lon))
-    year = np.array(years)[below(key_of(seed, "reference years"), np.arange(len(lon)), len(years))]
+    year = np.array(years)[below(key_of(config.seed, "reference years"), np.arange(len(lon)), len(years))]
     table = gpd.GeoDataFrame(
         {
             "lon": lon,
@@ -67,7 +76,7 @@ def reference_points(
         "preset": "reference",
         "locations": len(table),
         "years": list(years),
-        "seed": seed,
+        "seed": config.seed,
         "overlapping": int(np.count_nonzero(overlaps)),
         "pairs": len(one),
         "without_points": regions["ECO_NAME"][counts == 0].tolist(),
@@ -104,3 +113,25 @@ def overlapping_pairs(lon: FloatArray, lat: FloatArray) -> tuple[IntArray, IntAr
     one, other = shapely.STRtree(boxes).query(boxes, predicate="intersects")
     once = one < other
     return one[once], other[once]
+
+
+def overlap_summary(table: gpd.GeoDataFrame) -> list[dict[str, str | int]]:
+    """What comes of the scheme, one row per biome and one for all, ready to print.
+
+    Keys: ``biome``, ``points``, ``ecoregions`` (how many have a point), ``overlapping`` (points whose square shares
+    ground with another's) and ``per cent`` of them.
+    """
+    rows: list[dict[str, str | int]] = []
+    for biome in [*dict.fromkeys(table["biome"]), None]:
+        part = table if biome is None else table.loc[table["biome"] == biome]
+        overlapping = int((part["overlaps"] > 0).sum())
+        rows.append(
+            {
+                "biome": "all" if biome is None else str(biome),
+                "points": len(part),
+                "ecoregions": int(part["ecoregion"].nunique()),
+                "overlapping": overlapping,
+                "per cent": f"{100 * overlapping / max(len(part), 1):.1f}",
+            }
+        )
+    return rows

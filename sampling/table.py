@@ -79,7 +79,7 @@ def _named(names: Iterable[str], codes: IntArray) -> pd.Series[str]:
 
 
 def write_locations(table: gpd.GeoDataFrame, path: str | Path) -> None:
-    """Write a location table as GeoParquet 1.1, whole or not at all; equal tables give equal bytes.
+    """Write a table of points as GeoParquet 1.1, whole or not at all; equal tables give equal bytes.
 
     What the plan was made from is kept in the file's metadata under ``mmearth``. Raises SamplingError where the
     file cannot be written.
@@ -98,7 +98,7 @@ def write_locations(table: gpd.GeoDataFrame, path: str | Path) -> None:
 
 
 def _arrow(table: gpd.GeoDataFrame) -> pa.Table:
-    columns = {name: pa.array(table[name]) for name in COLUMNS}
+    columns = {name: pa.array(table[name]) for name in table.columns if name != "geometry"}
     columns["geometry"] = pa.array(shapely.to_wkb(table.geometry.to_numpy()), type=pa.binary())
     geo = {
         "version": "1.1.0",

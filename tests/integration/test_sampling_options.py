@@ -13,13 +13,15 @@ import shapely
 from pyproj import CRS, Geod, Transformer
 
 from mmearth_data import grid
+from mmearth_data.location import LocationTableError, read_locations
 from sampling.config import SampleConfig
 from sampling.countries import read_countries
 from sampling.ecoregions import areas, read_ecoregions
 from sampling.errors import SamplingError
 from sampling.plan import sample_locations
-from sampling.reference import overlapping_pairs, reference_points
+from sampling.reference import overlap_summary, overlapping_pairs, reference_points
 from sampling.splits import blocks_at
+from sampling.table import write_locations
 
 CONFIG = SampleConfig(locations=2800, out=Path("locations.parquet"), ecoregions="Ecoregions2017.shp")
 BIOME = "Tropical & Subtropical Coniferous Forests"
@@ -133,7 +135,7 @@ def test_options_that_make_no_sense_are_refused_in_one_line(
 
 def test_the_published_scheme_overlaps_as_uniform_points_do(ecoregions: gpd.GeoDataFrame) -> None:
     """Pairs of n even points whose squares of side s meet on an area A: n²/2 · (2s)² / A expected, nearly Poisson."""
-    table = reference_points(300_000, (2017, 2018, 2019, 2020), 0, ecoregions)
+    table = reference_points(replace(CONFIG, locations=300_000, preset="reference"), ecoregions)
     area = pd.Series(areas(ecoregions), index=ecoregions["ECO_NAME"])
     count = table["ecoregion"].value_counts()
     expected = float((count**2 / 2 * 2.6**2 / area[count.index]).sum())
@@ -154,6 +156,21 @@ def test_the_published_scheme_overlaps_as_uniform_points_do(ecoregions: gpd.GeoD
     polygon = ecoregions.set_index("ECO_NAME").geometry
     some = table.sample(2000, random_state=0)
     assert all(polygon[name].intersects(point) for name, point in zip(some["ecoregion"], some.geometry, strict=True))
+
+
+def test_the_published_scheme_knows_no_option_of_the_plan(ecoregions: gpd.GeoDataFrame) -> None:
+    with pytest.raises(SamplingError, match="reference preset knows no --buffer-km; leave it out"):
+        reference_points(replace(CONFIG, preset="reference", buffer_km=5), ecoregions)
+
+
+def test_a_table_of_the_published_scheme_is_no_location_table(ecoregions: gpd.GeoDataFrame, tmp_path: Path) -> None:
+    table = reference_points(replace(CONFIG, preset="reference"), ecoregions)
+    write_locations(table, tmp_path / "points.parquet")
+    assert gpd.read_parquet(tmp_path / "points.parquet")["overlaps"].equals(table["overlaps"])
+    with pytest.raises(LocationTableError, match=r"lacks the columns location_id.*with its default preset"):
+        read_locations(tmp_path / "points.parquet")
+    rows = overlap_summary(table)
+    assert sum(int(row["points"]) for row in rows[:-1]) == int(rows[-1]["points"]) == len(table)
 
 
 def test_overlapping_pairs_are_those_whose_squares_meet() -> None:
