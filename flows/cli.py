@@ -50,6 +50,9 @@ VERBS: dict[str, Verb] = {
         "flows.finalize:run",
         is_flow=True,
     ),
+    "convert": Verb(
+        "convert a store from, or to, the layouts of others", "flows.convert:ConvertSettings", "flows.convert:run"
+    ),
     "pretrain": Verb(
         "pretrain an MP-MAE on a store", "mmearth_train.config:PretrainConfig", "mmearth_train.pretrain:pretrain"
     ),

@@ -65,6 +65,8 @@ class Absence(StrEnum):
     """No image of the collection lies over the cell in the period (Dynamic World's year, a Cloud Score+ twin)."""
     MASKED = "masked"
     """The asset has no valid pixel over the cell (sea in ERA5-Land, voids in elevation, no canopy estimate)."""
+    NOT_PUBLISHED = "not_published"
+    """The data set that the tile was converted from does not have the modality, or not for this tile."""
     NO_PRODUCT = "no_product"
     """No Sentinel-2 product of the year passes the scene cloud limit and covers the cell, or none of those resolved is
     in the archive any more: the location is vacant."""

@@ -1,0 +1,80 @@
+"""Statistics of exported values in the published layout's terms: one streaming pass, mergeable part by part.
+
+Keys as in ``NAME_band_stats.json``: the array's name, with ``_l1c`` or ``_l2a`` for what Sentinel-2 delivers.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmearth_data.convert.published import data_mask
+
+BY_LEVEL = ("sentinel2", "sentinel2_cloudmask", "sentinel2_cloudprod")
+DESCRIBED = (*BY_LEVEL, "sentinel1", "aster", "canopy_height_eth", "era5", "lat", "lon", "month")
+"""Arrays that the layout keeps statistics of; the others hold classes."""
+
+Moments = dict[str, list[float]]
+"""Count, mean, sum of squared deviations (``squares``), min and max of each band."""
+
+
+def key(name: str, level: str) -> str:
+    """The statistics that a tile of ``level`` counts for."""
+    return f"{name}_{level.lower()}" if name in BY_LEVEL else name
+
+
+def keys() -> list[str]:
+    """Every key of the file."""
+    return [k for name in DESCRIBED for k in ([f"{name}_l1c", f"{name}_l2a"] if name in BY_LEVEL else [name])]
+
+
+def moments(name: str, values: NDArray[Any]) -> Moments:
+    """The moments of rows (n, bands, …) of a published array, no-data left out."""
+    result: Moments = {"count": [], "mean": [], "squares": [], "min": [], "max": []}
+    mask = data_mask(name, values)
+    for band in range(values.shape[1]):
+        data = values[:, band][mask[:, band]].astype(np.float64)
+        mean = float(data.mean()) if data.size else 0.0
+        result["count"].append(float(data.size))
+        result["mean"].append(mean)
+        result["squares"].append(float(np.square(data - mean).sum()))
+        result["min"].append(float(data.min(initial=math.inf)))
+        result["max"].append(float(data.max(initial=-math.inf)))
+    return result
+
+
+def merge(one: Moments | None, other: Moments) -> Moments:
+    """Moments of both, as in Chan, Golub and LeVeque (1983)."""
+    if one is None:
+        return other
+    a, b = ({name: np.array(values) for name, values in moments.items()} for moments in (one, other))
+    count = a["count"] + b["count"]
+    share = np.divide(b["count"], count, out=np.zeros(len(count)), where=count > 0)
+    delta = b["mean"] - a["mean"]
+    merged = {
+        "count": count,
+        "mean": a["mean"] + delta * share,
+        "squares": a["squares"] + b["squares"] + delta**2 * a["count"] * share,
+        "min": np.minimum(a["min"], b["min"]),
+        "max": np.maximum(a["max"], b["max"]),
+    }
+    return {name: values.tolist() for name, values in merged.items()}
+
+
+def described(found: Moments | None, bands: int) -> dict[str, list[float]]:
+    """Mean, standard deviation, min and max as the file has them: NaN where a band has no value."""
+    nothing = [math.nan] * bands
+    if found is None:
+        return {"mean": nothing, "std": nothing, "min": nothing, "max": nothing}
+    count = np.array(found["count"])
+    std = np.sqrt(np.divide(found["squares"], count, out=np.full(bands, math.nan), where=count > 0))
+    some = count > 0
+    return {
+        "mean": np.where(some, found["mean"], math.nan).tolist(),
+        "std": std.tolist(),
+        "min": np.where(some, found["min"], math.nan).tolist(),
+        "max": np.where(some, found["max"], math.nan).tolist(),
+    }
