@@ -1,183 +1,186 @@
-"""Statistics of a store in one streaming pass, and finalising it.
+"""Statistics of a store in one streaming pass over whole shards, and finalising it.
 
-Only rows of the train split with complete sentinel2 count, and of those only data. Each run of tiles is reduced to
-count, mean and sum of squared deviations, and runs are merged as in Chan, Golub and LeVeque (1983), in row order: the
-result does not depend on threads, and no sum of squares is ever subtracted from another.
+Rows with complete sentinel2 count, each in its split, and of those only data. Every shard is read once, modality by
+modality, and reduced to a summary; summaries are merged eight at a time while other shards are read, in an order that
+depends on the number of shards alone. So memory is bounded whatever the store's size, and the result is the same
+whatever the number of threads.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from dask.base import compute as compute_graph
+from dask.callbacks import Callback
+from dask.delayed import delayed
 from numpy.typing import NDArray
 
-from mmearth_data.modalities import STORED, Modality
+from mmearth_data.modalities import MODALITIES, STORED, Modality
+from mmearth_data.splits import SPLITS
 from mmearth_data.store import statistics as store_statistics
 from mmearth_data.store.consolidation import consolidate
 from mmearth_data.store.reader import Store, open_store
-from mmearth_data.store.schema import LEVELS
-from mmearth_data.store.statistics import BandStatistics, Statistics
+from mmearth_data.store.schema import LEVELS, tile_shape
+from mmearth_data.store.statistics import TRAINING, BandStatistics, Statistics
+from mmearth_data.summary import NO_NUMBERS, Summary, merge, numbers, summarise
 
-SPLIT = "train"
 Progress = Callable[[str, int, int], None]
 """Called as progress(stage, done, total) after each step."""
 
 _THREADS = 2
 """Decoding leaves the interpreter free, so a second thread reads while the first computes."""
+_MERGED_AT_ONCE = 8
 
 _log = logging.getLogger(__name__)
 
-
-@dataclass
-class _Moments:
-    """Count, mean, sum of squared deviations and extremes of each band, and class counts: a mergeable summary."""
-
-    count: NDArray[np.int64]
-    mean: NDArray[np.float64]
-    squares: NDArray[np.float64]
-    min: NDArray[np.float64]
-    max: NDArray[np.float64]
-    classes: NDArray[np.int64]
-
-    @classmethod
-    def none(cls, modality: Modality) -> _Moments:
-        """The summary of no value."""
-        bands = len(modality.bands)
-        return cls(
-            count=np.zeros(bands, dtype=np.int64),
-            mean=np.zeros(bands),
-            squares=np.zeros(bands),
-            min=np.full(bands, np.inf),
-            max=np.full(bands, -np.inf),
-            classes=np.zeros(len(modality.classes), dtype=np.int64),
-        )
-
-    @classmethod
-    def of(cls, modality: Modality, tiles: NDArray[Any]) -> _Moments:
-        """The summary of tiles (n, bands, …) in stored units."""
-        summary = cls.none(modality)
-        for band in range(len(modality.bands)):
-            stored = tiles[:, band].reshape(-1)
-            valid = modality.valid(stored)
-            data = stored if valid.all() else stored[valid]
-            summary.count[band] = data.size
-            if not data.size:
-                continue
-            if modality.kind == "categorical":
-                values = modality.class_values
-                summary.classes += np.bincount(data, minlength=int(values.max()) + 1)[values]
-                continue
-            values = data.astype(np.float64)
-            summary.min[band], summary.max[band] = values.min(), values.max()
-            summary.mean[band] = values.mean()
-            values -= summary.mean[band]
-            # Not np.dot: BLAS would start threads of its own for every band.
-            summary.squares[band] = np.square(values, out=values).sum()
-        return summary
-
-    def add(self, other: _Moments) -> None:
-        """Merge ``other`` into this one."""
-        count = self.count + other.count
-        share = np.divide(other.count, count, out=np.zeros(len(count)), where=count > 0)
-        delta = other.mean - self.mean
-        self.squares += other.squares + delta**2 * self.count * share
-        self.mean += delta * share
-        self.count = count
-        self.min, self.max = np.minimum(self.min, other.min), np.maximum(self.max, other.max)
-        self.classes = self.classes + other.classes
-
-    def finish(self, modality: Modality) -> BandStatistics:
-        """The statistics that the summary amounts to."""
-        measured = (self.count > 0) & (modality.kind != "categorical")
-        variance = np.divide(self.squares, self.count, out=np.full(len(self.count), np.nan), where=measured)
-        return BandStatistics(
-            bands=modality.bands,
-            count=self.count,
-            mean=np.where(measured, self.mean, np.nan),
-            std=np.sqrt(variance),
-            min=np.where(measured, self.min, np.nan),
-            max=np.where(measured, self.max, np.nan),
-            class_values=modality.class_values,
-            class_counts=self.classes,
-        )
+_Key = tuple[str, str, str]
+_Summaries = dict[_Key, tuple[Summary, ...]]
+"""One summary per band, keyed by modality, split and group."""
 
 
-_Summaries = dict[tuple[str, str], _Moments]
-
-
-def _groups(store: Store, modality: Modality, rows: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
-    """Rows of each of the modality's groups."""
+def _selections(
+    store: Store, modality: Modality, rows: NDArray[np.int64]
+) -> Iterator[tuple[str, str, NDArray[np.int64]]]:
+    """Each split and group of the modality that has any of ``rows``, with those."""
     groups = store_statistics.groups_of(modality.name)
-    if groups == LEVELS:
-        return {level: rows[store.level[rows] == index] for index, level in enumerate(LEVELS)}
-    return dict.fromkeys(groups, rows)
+    for index, split in enumerate(SPLITS):
+        members = rows[store.split[rows] == index]
+        for level, group in enumerate(groups):
+            picked = members[store.level[members] == level] if groups == LEVELS else members
+            if picked.size:
+                yield split, group, picked
 
 
-def _summarise(store: Store, rows: NDArray[np.int64]) -> _Summaries:
-    """Summaries of ``rows``, which all lie within one inner chunk."""
+class _Shard(threading.local):
+    """Memory that one thread reads shard after shard into: fresh pages would cost as much as decoding."""
+
+    def __init__(self) -> None:
+        self._memory = np.empty(0, dtype=np.uint8)
+
+    def read(self, store: Store, modality: Modality, first: int) -> NDArray[Any]:
+        """The modality in the shard that starts at row ``first``; valid until the thread's next call."""
+        shape = (store.shard_rows, *tile_shape(modality, store.tile_pixels))
+        size = math.prod(shape) * modality.numpy_dtype.itemsize
+        if self._memory.size < size:
+            self._memory = np.empty(size, dtype=np.uint8)
+        tiles = self._memory[:size].view(modality.numpy_dtype).reshape(shape)
+        return store.read(modality.name, first, first + store.shard_rows, out=tiles)
+
+
+def _summarise(store: Store, memory: _Shard, rows: NDArray[np.int64]) -> _Summaries:
+    """Summaries of ``rows``, which all lie in one shard; the shard's file of each modality is read once."""
+    first = int(rows[0]) // store.shard_rows * store.shard_rows
     summaries: _Summaries = {}
-    start, stop = int(rows[0]), int(rows[-1]) + 1
     for modality in STORED:
-        tiles = store.read(modality.name, start, stop)
-        for group, members in _groups(store, modality, rows).items():
-            picked = tiles if len(members) == stop - start else tiles[members - start]
-            summaries[modality.name, group] = _Moments.of(modality, picked)
+        tiles = memory.read(store, modality, first)
+        for split, group, members in _selections(store, modality, rows):
+            summaries[modality.name, split, group] = tuple(
+                summarise(modality, tiles[members - first, band]) for band in range(len(modality.bands))
+            )
     return summaries
 
 
-def _runs(store: Store) -> list[NDArray[np.int64]]:
-    """The counted rows, cut where inner chunks end, so that each chunk is decoded once and memory stays small."""
-    rows = store.select(SPLIT)
-    first = rows // store.shard_rows * store.shard_rows
-    chunk = (rows - first) // store.chunk_rows + first
-    cuts = np.flatnonzero(np.diff(chunk)) + 1
-    return [run for run in np.split(rows, cuts) if run.size]
+def _merge(parts: Sequence[_Summaries]) -> _Summaries:
+    merged: _Summaries = {}
+    for key in dict.fromkeys(key for part in parts for key in part):
+        having = [part[key] for part in parts if key in part]
+        merged[key] = tuple(merge(MODALITIES[key[0]], band) for band in zip(*having, strict=True))
+    return merged
 
 
-def compute(path: str | Path, progress: Progress | None = None) -> Statistics:
-    """Statistics of the train split of the store at ``path``, which must be consolidated.
-
-    Memory is bounded by a few inner chunks. Raises StoreError where a file is damaged.
-    """
-    store = open_store(path)
-    runs = _runs(store)
-    if not runs:
-        _log.warning("%s has no complete row in its %s split; its statistics are empty", path, SPLIT)
-    totals = {
-        (modality.name, group): _Moments.none(modality)
-        for modality in STORED
-        for group in store_statistics.groups_of(modality.name)
-    }
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for done, summaries in enumerate(pool.map(lambda run: _summarise(store, run), runs), start=1):
-            for key, summary in summaries.items():
-                totals[key].add(summary)
-            if progress:
-                progress("statistics", done, len(runs))
-    return Statistics(
-        split=SPLIT,
-        rows=sum(len(run) for run in runs),
-        modalities={
-            modality.name: {
-                group: totals[modality.name, group].finish(modality)
-                for group in store_statistics.groups_of(modality.name)
-            }
-            for modality in STORED
-        },
+def _statistics(modality: Modality, bands: tuple[Summary, ...]) -> BandStatistics:
+    categorical = modality.kind == "categorical"
+    found = [NO_NUMBERS if categorical else numbers(modality, summary) for summary in bands]
+    values = modality.class_values
+    counts = np.zeros(int(values.max(initial=-1)) + 1, dtype=np.int64)
+    for summary in bands if categorical else ():
+        known = summary.keys < counts.size
+        counts[summary.keys[known]] += summary.counts[known]
+    return BandStatistics(
+        bands=modality.bands,
+        count=np.array([summary.count for summary in bands], dtype=np.int64),
+        no_data=np.array([summary.no_data for summary in bands], dtype=np.int64),
+        mean=np.array([band.mean for band in found]),
+        std=np.array([band.std for band in found]),
+        min=np.array([band.min for band in found]),
+        max=np.array([band.max for band in found]),
+        percentiles=np.stack([band.percentiles for band in found]),
+        histograms=tuple(band.histogram for band in found),
+        class_values=values,
+        class_counts=counts[values] if categorical else np.empty(0, dtype=np.int64),
     )
 
 
-def finalize(path: str | Path, progress: Progress | None = None) -> Statistics:
-    """Consolidate the tables of the store at ``path``, compute its statistics and save them there; returns them."""
+class _Count(Callback):
+    """Tells ``progress`` of each shard that was read."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        super().__init__(posttask=self._posttask)  # type: ignore[no-untyped-call]
+        self._progress, self._total, self._done = progress, total, 0
+
+    def _posttask(self, key: object, *_: object) -> None:
+        if str(key).startswith(_summarise.__name__):
+            self._done += 1
+            self._progress("statistics", self._done, self._total)
+
+
+def _reduce(store: Store, shards: list[NDArray[np.int64]], progress: Progress | None) -> _Summaries:
+    """The merged summaries of ``shards``, each given by its rows that count."""
+    if not shards:
+        return {}
+    memory = _Shard()
+    parts: list[Any] = [delayed(_summarise, traverse=False)(store, memory, rows) for rows in shards]
+    while len(parts) > 1:
+        several = [parts[at : at + _MERGED_AT_ONCE] for at in range(0, len(parts), _MERGED_AT_ONCE)]
+        parts = [delayed(_merge)(group) if len(group) > 1 else group[0] for group in several]
+    with _Count(progress or (lambda *_: None), len(shards)):
+        (summaries,) = compute_graph(parts[0], scheduler="threads", num_workers=_THREADS)  # type: ignore[no-untyped-call]
+    result: _Summaries = summaries
+    return result
+
+
+def compute(path: str | Path, progress: Progress | None = None) -> dict[str, Statistics]:
+    """Statistics of each split of the store at ``path``, which must be consolidated.
+
+    Memory is bounded by two shards of the largest modality. Raises StoreError where a file is damaged.
+    """
+    store = open_store(path)
+    rows = store.select()
+    cuts = np.flatnonzero(np.diff(rows // store.shard_rows)) + 1
+    summaries = _reduce(store, [part for part in np.split(rows, cuts) if part.size], progress)
+    empty = Summary(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), 0)
+    found = {
+        split: Statistics(
+            split=split,
+            rows=len(store.select(split)),
+            modalities={
+                modality.name: {
+                    group: _statistics(
+                        modality, summaries.get((modality.name, split, group), (empty,) * len(modality.bands))
+                    )
+                    for group in store_statistics.groups_of(modality.name)
+                }
+                for modality in STORED
+            },
+        )
+        for split in SPLITS
+    }
+    if not found[TRAINING].rows:
+        _log.warning("%s has no complete row in its %s split; its statistics are empty", path, TRAINING)
+    return found
+
+
+def finalize(path: str | Path, progress: Progress | None = None) -> dict[str, Statistics]:
+    """Consolidate the tables of the store at ``path``, save its statistics and its card there; returns the former."""
     consolidate(path)
     if progress:
         progress("consolidation", 1, 1)
     statistics = compute(path, progress)
-    store_statistics.save(path, statistics)
+    store_statistics.save(path, *statistics.values())
     return statistics

@@ -16,9 +16,12 @@ from hypothesis import strategies as st
 
 from mmearth_data import statistics
 from mmearth_data.modalities import MODALITIES, STORED, Modality, UnknownModalityError
-from mmearth_data.store import layout, open_store
+from mmearth_data.splits import SPLITS
+from mmearth_data.store import StoreError, layout, open_store
 from mmearth_data.store import statistics as store_statistics
 from mmearth_data.store.shards import commit_shard
+from mmearth_data.store.statistics import PERCENTILES
+from mmearth_data.summary import FLOAT_ERROR, Summary, merge, numbers, summarise
 from tests.synthetic import ShardMaker, make_store
 
 
@@ -32,10 +35,10 @@ def raw(path: Path) -> xr.Dataset:
     return xr.open_zarr(path, mask_and_scale=False, decode_times=False).load()
 
 
-def _rows(path: Path) -> dict[str, np.ndarray[Any, np.dtype[np.bool_]]]:
+def _rows(path: Path, split: str = "train") -> dict[str, np.ndarray[Any, np.dtype[np.bool_]]]:
     """Rows that count, per group, from the table alone."""
     table = pq.read_table(path / "locations.parquet").to_pandas()
-    counted = (table["split"] == "train") & (table["status_sentinel2"] == 1)
+    counted = (table["split"] == split) & (table["status_sentinel2"] == 1)
     levels = {level: (counted & (table["level"] == level)).to_numpy() for level in ("L1C", "L2A")}
     return {**levels, "all": counted.to_numpy()}
 
@@ -44,28 +47,53 @@ def _groups(modality: Modality) -> tuple[str, ...]:
     return ("L1C", "L2A") if modality.name == "sentinel2" else ("all",)
 
 
-def test_numbers_are_those_of_brute_force(path: Path, raw: xr.Dataset) -> None:
-    rows, found = _rows(path), open_store(path).statistics
+@pytest.mark.parametrize("split", SPLITS)
+def test_numbers_are_those_of_brute_force_in_every_split(path: Path, raw: xr.Dataset, split: str) -> None:
+    rows, found = _rows(path, split), store_statistics.load(path, split)
+    assert found.split == split
     assert found.rows == rows["all"].sum()
-    assert 0 < found.rows < 100
+    assert (found.rows > 0) == (split != "held_out")
+    compared = 0
     for modality in STORED:
+        assert set(found.modalities[modality.name]) == set(_groups(modality))
         if modality.kind == "categorical":
             continue
-        assert set(found.modalities[modality.name]) == set(_groups(modality))
         for group in _groups(modality):
             ours = found.get(modality.name, group)
             assert ours.bands == modality.bands
             for band in range(len(modality.bands)):
-                values = raw[modality.name].values[rows[group], band].astype(np.float64)
-                values = values[~np.isnan(values) & (values != modality.nodata)]
+                every = raw[modality.name].values[rows[group], band].astype(np.float64)
+                values = every[~np.isnan(every) & (every != modality.nodata)]
                 assert ours.count[band] == values.size
-                if not values.size:
-                    assert (modality.name, group, modality.bands[band]) == ("sentinel2", "L2A", "B10")
-                    assert np.isnan([ours.mean[band], ours.std[band], ours.min[band], ours.max[band]]).all()
-                    continue
-                expected = [values.mean(), values.std(), values.min(), values.max()]
+                assert ours.no_data[band] == every.size - values.size
                 actual = [ours.mean[band], ours.std[band], ours.min[band], ours.max[band]]
-                np.testing.assert_allclose(actual, expected, rtol=1e-11, atol=1e-12)
+                histogram = ours.histograms[band]
+                if not values.size:
+                    assert np.isnan(actual).all()
+                    assert np.isnan(ours.percentiles[band]).all()
+                    assert histogram is None
+                    continue
+                compared += 1
+                np.testing.assert_allclose(
+                    actual, [values.mean(), values.std(), values.min(), values.max()], rtol=1e-11, atol=1e-12
+                )
+                expected = np.percentile(values, PERCENTILES, method="inverted_cdf")
+                error = FLOAT_ERROR if modality.dtype == "float32" else 0.0
+                np.testing.assert_allclose(ours.percentiles[band], expected, rtol=error, atol=0)
+                assert histogram is not None
+                assert histogram.counts.sum() == values.size
+                if modality.dtype != "float32":
+                    edges = histogram.start + histogram.width * np.arange(len(histogram.counts) + 1)
+                    assert edges[-1] > values.max()
+                    np.testing.assert_array_equal(histogram.counts, np.histogram(values, edges)[0])
+    assert (compared > 30) == (split != "held_out"), "the comparison must see data"
+
+
+def test_bands_that_a_level_does_not_have_have_no_value(path: Path) -> None:
+    found, band = open_store(path).statistics, MODALITIES["sentinel2"].bands.index("B10")
+    assert found.get("sentinel2", "L2A").count[band] == 0
+    assert found.get("sentinel2", "L2A").no_data[band] == found.get("sentinel2", "L2A").count[0]
+    assert found.get("sentinel2", "L1C").count[band] > 0
 
 
 def test_class_counts_are_those_of_brute_force(path: Path, raw: xr.Dataset) -> None:
@@ -102,12 +130,27 @@ def test_the_file_keeps_every_digit_and_the_same_store_gives_the_same_bytes(path
     before = (path / "statistics.json").read_bytes()
     loaded = store_statistics.load(path)
     computed = statistics.compute(path)
-    store_statistics.save(path, computed)
+    store_statistics.save(path, *computed.values())
     assert (path / "statistics.json").read_bytes() == before
-    for name, groups in computed.modalities.items():
+    for name, groups in computed["train"].modalities.items():
         for group, ours in groups.items():
-            for fact in ("count", "mean", "std", "min", "max", "class_values", "class_counts"):
-                np.testing.assert_array_equal(getattr(loaded.get(name, group), fact), getattr(ours, fact))
+            kept = loaded.get(name, group)
+            for fact in (
+                "count",
+                "no_data",
+                "mean",
+                "std",
+                "min",
+                "max",
+                "percentiles",
+                "class_values",
+                "class_counts",
+            ):
+                np.testing.assert_array_equal(getattr(kept, fact), getattr(ours, fact))
+            for mine, theirs in zip(kept.histograms, ours.histograms, strict=True):
+                assert (mine is None) == (theirs is None)
+                if mine is not None and theirs is not None:
+                    assert (mine.start, mine.width, *mine.counts) == (theirs.start, theirs.width, *theirs.counts)
     assert json.loads(before)["units"] == "stored"
 
 
@@ -141,31 +184,85 @@ def test_a_store_without_training_rows_has_empty_statistics(tmp_path: Path, capl
     assert np.isnan(store.statistics.get("aster").mean).all()
 
 
-@given(
-    st.lists(st.lists(st.integers(-30000, 30000), min_size=1, max_size=8), min_size=1, max_size=6),
-)
-def test_merging_runs_is_exact_to_rounding_however_they_are_cut(runs: list[list[int]]) -> None:
+def test_a_changed_digit_is_not_taken_for_a_statistic(tmp_path: Path, path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    file, content = tmp_path / "s" / "statistics.json", (path / "statistics.json").read_text()
+    file.write_text(content)
+    assert store_statistics.load(tmp_path / "s").rows > 0
+    at = content.index('"mean"')
+    digit = next(i for i in range(at, len(content)) if content[i] in "12345678")
+    file.write_text(content[:digit] + "9" + content[digit + 1 :])
+    with pytest.raises(StoreError, match=r"statistics.json is damaged \(its SHA-256 .*mmearth finalize"):
+        store_statistics.load(tmp_path / "s")
+
+
+def test_statistics_do_not_depend_on_how_many_threads_compute_them(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (path / "statistics.json").read_bytes()
+    for threads in (1, 5):
+        monkeypatch.setattr(statistics, "_THREADS", threads)
+        store_statistics.save(path, *statistics.compute(path).values())
+        assert (path / "statistics.json").read_bytes() == before
+
+
+def _merged(modality: Modality, runs: list[np.ndarray[Any, Any]]) -> Summary:
+    return merge(modality, [summarise(modality, run) for run in runs])
+
+
+@given(st.lists(st.lists(st.integers(-32768, 32767), min_size=1, max_size=8), min_size=1, max_size=6))
+def test_integers_are_exact_however_they_are_cut(runs: list[list[int]]) -> None:
     modality = MODALITIES["aster"]
-    total = statistics._Moments.none(modality)
-    for run in runs:
-        tiles = np.array(run, dtype=np.int16).reshape(1, 1, 1, -1).repeat(2, axis=1)
-        total.add(statistics._Moments.of(modality, tiles))
-    result = total.finish(modality)
-    values = [Fraction(value) for run in runs for value in run]
-    mean = sum(values) / len(values)
+    merged = _merged(modality, [np.array(run, dtype=np.int16) for run in runs])
+    values = [value for run in runs for value in run if value != modality.nodata]
+    assert merged.count == len(values)
+    assert merged.no_data == sum(map(len, runs)) - len(values)
+    result = numbers(modality, merged)
+    if not values:
+        assert np.isnan(result.mean)
+        return
+    mean = Fraction(sum(values), len(values))
     variance = sum((value - mean) ** 2 for value in values) / len(values)
-    assert result.count.tolist() == [len(values)] * 2
-    np.testing.assert_allclose(result.mean, float(mean), rtol=1e-12, atol=1e-9)
-    np.testing.assert_allclose(result.std**2, float(variance), rtol=1e-11, atol=1e-9)
-    assert result.min.tolist() == [min(values)] * 2
-    assert result.max.tolist() == [max(values)] * 2
+    assert result.mean == float(mean)
+    np.testing.assert_allclose(result.std**2, float(variance), rtol=1e-12, atol=1e-12)
+    assert (result.min, result.max) == (min(values), max(values))
+    expected = np.percentile(values, PERCENTILES, method="inverted_cdf")
+    np.testing.assert_array_equal(result.percentiles, expected)
+
+
+@given(
+    st.lists(
+        st.lists(st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=False), min_size=1, max_size=8),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_floats_are_right_to_the_stated_error_however_they_are_cut(runs: list[list[float]]) -> None:
+    modality = MODALITIES["era5"]
+    merged = _merged(modality, [np.array([*run, np.nan], dtype=np.float32) for run in runs])
+    values = np.array([value for run in runs for value in run])
+    assert merged.no_data == len(runs)
+    result = numbers(modality, merged)
+    scale = np.abs(values).max()
+    np.testing.assert_allclose(result.mean, values.mean(), rtol=1e-12, atol=1e-14 * scale)
+    np.testing.assert_allclose(result.std, values.std(), rtol=1e-9, atol=1e-14 * scale)
+    expected = np.percentile(values, PERCENTILES, method="inverted_cdf")
+    np.testing.assert_allclose(result.percentiles, expected, rtol=FLOAT_ERROR, atol=1e-38)
+    assert result.histogram is not None
+    assert result.histogram.counts.sum() == len(values)
 
 
 def test_a_small_spread_on_a_large_mean_is_not_lost() -> None:
     # A sum of squares in float64 would lose it: (2^30)² takes 61 bits, of which 53 are kept.
-    modality, rng = MODALITIES["era5"], np.random.default_rng(0)
-    values = rng.integers(0, 3, size=(64, 12)) * 128 + 2.0**30
-    total = statistics._Moments.none(modality)
-    for run in np.split(values.astype(np.float32), 8):
-        total.add(statistics._Moments.of(modality, run))
-    np.testing.assert_allclose(total.finish(modality).std, (values - 2.0**30).std(axis=0), rtol=1e-9)
+    values = np.random.default_rng(0).integers(0, 3, size=768) * 128 + 2.0**30
+    runs = np.split(values.astype(np.float32), 8)
+    result = numbers(MODALITIES["era5"], _merged(MODALITIES["era5"], runs))
+    np.testing.assert_allclose(result.std, (values - 2.0**30).std(), rtol=1e-9)
+
+
+def test_counts_beyond_32_bits_are_kept() -> None:
+    modality = MODALITIES["sentinel2"]
+    many = Summary(np.array([1, 65535]), np.array([3 * 2**33, 2**33]), no_data=2**40)
+    merged = merge(modality, [many] * 8)
+    result = numbers(modality, merged)
+    assert (merged.count, merged.no_data) == (2**38, 2**43)
+    assert result.mean == (3 * 1 + 65535) / 4
+    assert list(result.percentiles) == [1] * 6 + [65535] * 3
