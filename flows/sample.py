@@ -30,7 +30,7 @@ FROM_EARTH_ENGINE = "ee"
 
 
 @dataclass(frozen=True)
-class _Layer:
+class Layer:
     """A layer: how it is read from a file, its asset with about how many rows it has, how it is fetched."""
 
     name: str
@@ -40,8 +40,8 @@ class _Layer:
     fetch: Callable[[EarthEngineSource, float, regions.OnRows], gpd.GeoDataFrame]
 
 
-_ECOREGIONS = _Layer("ecoregions", read_ecoregions, regions.ECOREGIONS, 847, regions.ecoregions)
-_COUNTRIES = _Layer("countries", read_countries, regions.COUNTRIES, 312, regions.countries)
+ECOREGION_LAYER = Layer("ecoregions", read_ecoregions, regions.ECOREGIONS, 847, regions.ecoregions)
+COUNTRY_LAYER = Layer("countries", read_countries, regions.COUNTRIES, 312, regions.countries)
 
 
 @task(
@@ -53,7 +53,7 @@ _COUNTRIES = _Layer("countries", read_countries, regions.COUNTRIES, 312, regions
     persist_result=False,
     cache_policy=NO_CACHE,
 )
-def read_layer(settings: SampleSettings, layer: _Layer, given: str, told: Told) -> gpd.GeoDataFrame:
+def read_layer(settings: SampleSettings, layer: Layer, given: str, told: Told) -> gpd.GeoDataFrame:
     """A layer of polygons from the vector file ``given``, or from Earth Engine page by page unless it was kept."""
     if given != FROM_EARTH_ENGINE:
         return layer.read(Path(given))
@@ -76,12 +76,12 @@ def read_layer(settings: SampleSettings, layer: _Layer, given: str, told: Told) 
 def sample(settings: SampleSettings) -> Path:
     """Choose the locations that ``settings`` asks for; returns the path of their table."""
     with run_progress("sample", 1, "sample-progress") as progress:
-        polygons = read_layer(settings, _ECOREGIONS, settings.ecoregions, progress.show)
+        polygons = read_layer(settings, ECOREGION_LAYER, settings.ecoregions, progress.show)
         if settings.preset == "reference":
             return _compare(settings, polygons, progress.show)
         countries = None
         if settings.countries:
-            countries = read_layer(settings, _COUNTRIES, settings.countries, progress.show)
+            countries = read_layer(settings, COUNTRY_LAYER, settings.countries, progress.show)
         table = sample_locations(settings, polygons, countries, progress.show)
     write_locations(table, settings.out)
     publish_table("sample", f"{len(table)} locations in {settings.out}", summary(table))

@@ -2,7 +2,7 @@
 
 Land is the ecoregion layer within Sentinel-2's coverage. Its area by continent, country and latitude is measured with
 points spread evenly over it, which get their country by the rule that locations get theirs by. The points of an
-ecoregion share its exact area, so realms and biomes are exact and every grouping has the same sum.
+ecoregion share its area on the sphere (right to 0.7 %), so every grouping has the same sum.
 """
 
 from __future__ import annotations

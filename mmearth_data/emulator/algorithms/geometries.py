@@ -61,7 +61,8 @@ def simplify(geometry: Geometry, maxError: ErrorMargin) -> Geometry:
     if margin is None or margin < 0:
         raise ServiceError(f"Geometry.simplify: The error margin must be a number from 0; got {margin}.")
     units = margin if maxError.unit == "projected" else margin / metres_per_unit(geometry.crs)
-    return Geometry(shapely.simplify(geometry.shape, units, preserve_topology=True), geometry.crs)
+    # GEOS drops the end of a ring after the rest, so that its tolerance may count twice.
+    return Geometry(shapely.simplify(geometry.shape, units / 2, preserve_topology=True), geometry.crs)
 
 
 @algorithm("Geometry.bounds")
