@@ -10,6 +10,7 @@ import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import shapely
 
 from sampling.config import Balance
 from sampling.countries import countries_at
@@ -17,6 +18,8 @@ from sampling.errors import SamplingError
 from sampling.geography import land_points
 from sampling.keyed import IntArray
 
+_NO_CONTINENTS = ("", "Seven seas (open ocean)")
+"""What the country layer calls the continent of islands that belong to none."""
 NO_COUNTRIES = "give --countries FILE, or --countries ee"
 
 
@@ -38,12 +41,20 @@ def sharing_groups(regions: gpd.GeoDataFrame, nations: gpd.GeoDataFrame | None, 
 
 
 def _continents(regions: gpd.GeoDataFrame, nations: gpd.GeoDataFrame) -> pd.Series[str]:
-    """The continent that most of each ecoregion lies in, in the order of ``regions``."""
+    """The continent that most of each ecoregion lies in, or the nearest where it lies in none, in their order."""
+    nations = nations.loc[~nations["CONTINENT"].isin(_NO_CONTINENTS)].reset_index(drop=True)
     points, region, km2 = land_points(regions)
-    names, continent = np.unique([*nations["CONTINENT"], ""], return_inverse=True)
+    names, continent = np.unique(nations["CONTINENT"], return_inverse=True)
+    country = countries_at(points, nations)
+    on_land = country >= 0
     area = np.zeros((len(regions), len(names)))
-    np.add.at(area, (region, continent[countries_at(points, nations)]), km2)
-    return pd.Series(names, dtype="str").take(area.argmax(axis=1)).reset_index(drop=True)
+    np.add.at(area, (region[on_land], continent[country[on_land]]), km2[on_land])
+    most = area.argmax(axis=1)
+    away = np.flatnonzero(area.sum(axis=1) == 0)
+    inside = shapely.point_on_surface(regions.geometry.to_numpy()[away])
+    which, nearest = shapely.STRtree(nations.geometry.to_numpy()).query_nearest(inside, all_matches=False)
+    most[away[which]] = continent[nearest]
+    return pd.Series(names, dtype="str").take(most).reset_index(drop=True)
 
 
 def held_out_place(

@@ -98,6 +98,13 @@ def sample_locations(
             "sha256": _checksum(regions, ("ECO_NAME", "BIOME_NAME", "REALM")),
             "repaired": regions.attrs["repaired"],
             "without_cells": _without_cells(regions, streams, covered),
+            "used_up": [
+                str(regions["ECO_NAME"].iloc[number])
+                for number, (stream, taken) in enumerate(
+                    zip(streams, np.bincount(region[planned], minlength=len(streams)), strict=True)
+                )
+                if stream.exhausted and 0 < taken == stream.bound
+            ],
         },
         "countries": None
         if nations is None
