@@ -189,7 +189,7 @@ MODALITIES: dict[str, Modality] = {
             bands=("elevation", "slope"), scope="pixel", kind="continuous", dtype="int16", nodata=-32768,
             units="m; 0.01 degree", assets=("projects/sat-io/open-datasets/ASTER/GDEM",), resampling="bilinear",
             valid_range=(-500, 9000),
-            licence="NASA/METI, no restrictions", citation="Abrams et al. 2020, doi:10.3390/rs12071156",
+            licence="Public domain", citation="Abrams et al. 2020, doi:10.3390/rs12071156",
         ),
         Modality(
             name="dynamic_world",
@@ -224,7 +224,7 @@ MODALITIES: dict[str, Modality] = {
             bands=tuple(f"{period}_{variable}" for period in _ERA5_PERIODS for variable in _ERA5_VARIABLES),
             scope="image", kind="continuous", dtype="float32", nodata=math.nan, units="K; m",
             assets=("ECMWF/ERA5_LAND/MONTHLY_AGGR",), resampling=None, valid_range=(0, 400),
-            licence="Copernicus Climate Change Service licence",
+            licence="CC-BY-4.0",
             citation="Muñoz-Sabater et al. 2021, doi:10.5194/essd-13-4349-2021",
         ),
         Modality(

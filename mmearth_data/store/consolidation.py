@@ -28,13 +28,23 @@ from mmearth_data.store.rows import COMMIT_SCHEMA
 from mmearth_data.store.schema import LEVELS, NO_TIME, PER_ROW_ARRAYS, VACANT_FLAG
 
 _GEOMETRY = pa.field("geometry", pa.binary())
+_SIDES = {"xmin": "lon", "ymin": "lat", "xmax": "lon", "ymax": "lat"}
+"""The sides of a row's bounding box, and the columns that they equal: the box of a point is the point."""
+_COVERING = pa.field("bbox", pa.struct([(side, pa.float64()) for side in _SIDES]))
+"""Plain numbers whose Parquet statistics let readers skip row groups by place."""
 _GEO = {
     "version": "1.1.0",
     "primary_column": "geometry",
-    "columns": {"geometry": {"encoding": "WKB", "geometry_types": ["Point"]}},
+    "columns": {
+        "geometry": {
+            "encoding": "WKB",
+            "geometry_types": ["Point"],
+            "covering": {"bbox": {side: ["bbox", side] for side in _SIDES}},
+        }
+    },
 }
 """GeoParquet 1.1.0 file metadata; without a crs entry coordinates are longitude, latitude (OGC:CRS84)."""
-_TABLE_SCHEMA = pa.schema([*COMMIT_SCHEMA, _GEOMETRY], metadata={"geo": json.dumps(_GEO)})
+_TABLE_SCHEMA = pa.schema([*COMMIT_SCHEMA, _GEOMETRY, _COVERING], metadata={"geo": json.dumps(_GEO)})
 _ROWS_PER_GROUP = 16384
 _WKB_POINT = np.dtype([("order", "u1"), ("type", "<u4"), ("x", "<f8"), ("y", "<f8")])
 
@@ -50,6 +60,13 @@ def _points(table: pa.Table) -> pa.Array:
     every = pa.Array.from_buffers(pa.binary(), table.num_rows, buffers)
     located = pc.not_equal(table["location_id"].combine_chunks(), 0)
     return pc.if_else(located, every, pa.scalar(None, pa.binary()))
+
+
+def _boxes(table: pa.Table) -> pa.Array:
+    """Bounding boxes of the points; null where no location has the row."""
+    sides = [table[column].combine_chunks() for column in _SIDES.values()]
+    vacant = pc.equal(table["location_id"].combine_chunks(), 0)
+    return pa.StructArray.from_arrays(sides, fields=list(_COVERING.type), mask=vacant)
 
 
 def _row_values(table: pa.Table) -> dict[str, NDArray[Any]]:
@@ -105,12 +122,12 @@ def _consolidate(layout: Layout) -> None:
     file = layout.path / LOCATIONS
     temporary = temporary_of(file)
     try:
-        with pq.ParquetWriter(temporary, _TABLE_SCHEMA, compression="zstd") as writer:
+        with pq.ParquetWriter(temporary, _TABLE_SCHEMA, compression="zstd", write_page_checksum=True) as writer:
             for table in _tables(layout, sorted(committed(layout.path))):
                 at = table["row"].to_numpy()
                 for name, values in _row_values(table).items():
                     filled[name][at] = values
-                columns = [*table.columns, _points(table)]
+                columns = [*table.columns, _points(table), _boxes(table)]
                 writer.write_table(pa.Table.from_arrays(columns, schema=_TABLE_SCHEMA), _ROWS_PER_GROUP)
         for name in names:
             if layout.rows:

@@ -92,10 +92,10 @@ class Store:
         file = self.path / LOCATIONS
         columns = [*_COLUMNS, *(f"status_{name}" for name in self.modalities)]
         try:
-            return pq.read_table(file, columns=columns)
+            return pq.read_table(file, columns=columns, page_checksum_verification=True)
         except FileNotFoundError:
             raise StoreError(f"{self.path} is not consolidated; run: mmearth finalize --store {self.path}") from None
-        except (OSError, pa.ArrowInvalid, KeyError) as error:
+        except (OSError, pa.ArrowException, KeyError) as error:
             raise StoreError(f"{file} is damaged; make it again with: mmearth finalize --store {self.path}") from error
 
     def select(self, split: str | None = None) -> NDArray[np.int64]:

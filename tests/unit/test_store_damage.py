@@ -132,6 +132,24 @@ def test_a_damaged_table_of_all_rows_is_made_again_by_finalising(path: Path) -> 
     assert table.read_bytes() == before
 
 
+def test_a_flipped_bit_in_the_table_of_all_rows_is_never_read_as_a_fact(path: Path) -> None:
+    table, facts = path / "locations.parquet", ("location_id", "lon", "lat", "time", "year", "level", "split", "status")
+    intact, before = open_store(path), table.read_bytes()
+    refused = 0
+    for at in np.random.default_rng(1).integers(4, len(before) - 8, size=60).tolist():
+        table.write_bytes(before)
+        _flip(table, at)
+        try:
+            store = open_store(path)
+        except StoreError as error:
+            refused += 1
+            assert "damaged; make it again with: mmearth finalize" in str(error)
+            continue
+        for name in facts:
+            np.testing.assert_array_equal(getattr(store, name), getattr(intact, name))
+    assert refused > 10
+
+
 def test_statistics_that_are_missing_or_damaged_say_how_to_compute_them(path: Path) -> None:
     file = path / "statistics.json"
     content = file.read_text()

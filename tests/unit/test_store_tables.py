@@ -66,6 +66,23 @@ def test_geopandas_opens_the_table_with_cell_centres_as_points(table: gpd.GeoDat
     assert list(table.index[table.geometry.isna()]) == [5]
 
 
+def test_the_table_names_a_covering_by_which_readers_skip_places(path: Path, table: gpd.GeoDataFrame) -> None:
+    file = path / "locations.parquet"
+    geo = json.loads(pq.read_schema(file).metadata[b"geo"])
+    assert geo["version"] == "1.1.0"
+    sides = ("xmin", "ymin", "xmax", "ymax")
+    assert geo["columns"]["geometry"]["covering"] == {"bbox": {side: ["bbox", side] for side in sides}}
+    located = table[table["location_id"] != 0]
+    boxes = pq.read_table(file, columns=["row", "bbox"]).to_pandas().set_index("row")["bbox"]
+    assert boxes.isna().tolist() == table.geometry.isna().tolist()
+    np.testing.assert_array_equal(
+        np.array([[box[side] for side in sides] for box in boxes.dropna()]), located.geometry.bounds.to_numpy()
+    )
+    north = gpd.read_parquet(file, bbox=(-180, 30, 180, 90))
+    assert 0 < len(north) < len(located)
+    assert set(north["location_id"]) == set(located["location_id"][located.geometry.y >= 30])
+
+
 def test_what_is_not_known_of_an_empty_slot_is_null(table: gpd.GeoDataFrame) -> None:
     row = table.loc[5]
     assert (row["outcome"], row["reason"], row["attempts"], row["location_id"]) == ("vacant", "", 0, 0)
