@@ -23,8 +23,9 @@ SHOWN = 15
 COLOURS = {"tiles": "#2e9d72", "plan": "#8fb8d8", "land": "#8a8f94", "published data sets": "#e0a458"}
 _CELL_DEGREES = 5
 _EARTH_KM2 = 510.07e6
-_COLUMNS = {"continent": "continent", "realm": "realm", "country": "country"}
-"""Groupings by column of the row table; biomes are in the section on balance, latitude is computed."""
+_GROUPINGS = ("continent", "country", "realm", "biome", "latitude")
+_COLUMNS = ("continent", "country", "realm")
+"""Groupings that are columns of the row table; biomes are in the section on balance, latitude is computed."""
 Groups = Sequence[Mapping[str, Any]]
 
 
@@ -129,8 +130,8 @@ def _merit(merit: Mapping[str, Any]) -> pd.DataFrame:
             "densest, per 1000 km²": _density(held["densest"]),
             "sparsest, per 1000 km²": _density(held["sparsest"]),
         }
-        for name, held in merit.items()
-        if held is not None
+        for name in _GROUPINGS
+        if (held := merit[name]) is not None
     ]
     table = pd.DataFrame(lines)
     table.attrs.update(
