@@ -1,7 +1,8 @@
 """Checkpoints: safetensors files written atomically, each with a checksum of all it holds; nothing is ever unpickled.
 
 A run's state is its weights, the optimiser's moments and the number of steps taken: the learning rate, the loader's
-position and every random draw follow from that number.
+position and every random draw follow from that number. Beside it a checkpoint says how the run was started, by which
+code, and which validation was the best until then.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import hashlib
 import json
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,6 +24,8 @@ from mmearth_train.model import ModelSpec
 
 FORMAT = "mmearth-checkpoint-1"
 FOLDER = "checkpoints"
+BEST = "best.safetensors"
+"""A link to the checkpoint with the best validation so far, which is kept."""
 
 logger = logging.getLogger(__name__)
 
@@ -31,14 +35,28 @@ class CheckpointError(ValueError):
 
 
 @dataclass(frozen=True)
+class Best:
+    """The step with the best validation of a run so far, and its score (small is good)."""
+
+    step: int
+    score: float
+
+
+@dataclass(frozen=True)
 class Checkpoint:
-    """A file's tensors and what its header says; ``settings`` identify the run that it belongs to."""
+    """A file's tensors and what its header says.
+
+    ``settings`` identify the run that it belongs to: only with the same can it be continued. ``origin`` is everything
+    else that is worth knowing about how the run was made: its whole configuration, the code, the processes.
+    """
 
     path: Path
     tensors: dict[str, Tensor]
     spec: ModelSpec
     step: int
     settings: dict[str, str | int | float]
+    origin: dict[str, Any]
+    best: Best | None
 
     def weights(self, prefix: str = "model.") -> dict[str, Tensor]:
         """The tensors whose names start with ``prefix``, without it."""
@@ -102,17 +120,34 @@ def save_run(
     step: int,
     settings: dict[str, str | int | float],
     keep: int,
+    *,
+    origin: dict[str, Any] | None = None,
+    best: Best | None = None,
 ) -> Path:
-    """Write the state after ``step`` steps and drop all but the last ``keep`` checkpoints."""
+    """Write the state after ``step`` steps and drop all but the last ``keep`` checkpoints and the best."""
     tensors = {f"model.{name}": p for name, p in model.state_dict().items()}
     for name, parameter in model.named_parameters():
         tensors |= {f"optimizer.{name}.{key}": value for key, value in optimizer.state[parameter].items()}
     header = {"format": FORMAT, "spec": spec.to_json(), "step": str(step), "settings": json.dumps(settings)}
-    path = out / FOLDER / f"step-{step:08d}.safetensors"
+    header |= {"origin": json.dumps(origin or {}), "best": json.dumps(best and asdict(best))}
+    path = _path(out, step)
     write(path, tensors, header)
+    if best is not None:
+        link_best(out, best)
     for old in found(out)[:-keep]:
-        old.unlink(missing_ok=True)
+        if best is None or old != _path(out, best.step):
+            old.unlink(missing_ok=True)
     return path
+
+
+def link_best(out: Path, best: Best) -> None:
+    """Let the link lead to the best checkpoint, if that is still there."""
+    path = _path(out, best.step)
+    if path.is_file():
+        temporary = path.with_name(f"{BEST}.{os.getpid()}.tmp")
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(path.name)
+        temporary.replace(path.with_name(BEST))
 
 
 def load(path: Path) -> Checkpoint:
@@ -120,9 +155,13 @@ def load(path: Path) -> Checkpoint:
     tensors, header = read(path)
     if header.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no training checkpoint; those lie in RUN/{FOLDER}")
-    return Checkpoint(
-        path, tensors, ModelSpec.from_json(header["spec"]), int(header["step"]), json.loads(header["settings"])
-    )
+    spec, settings = ModelSpec.from_json(header["spec"]), json.loads(header["settings"])
+    origin, best = json.loads(header.get("origin", "{}")), json.loads(header.get("best", "null"))
+    return Checkpoint(path, tensors, spec, int(header["step"]), settings, origin, best and Best(**best))
+
+
+def _path(out: Path, step: int) -> Path:
+    return out / FOLDER / f"step-{step:08d}.safetensors"
 
 
 def found(out: Path) -> list[Path]:

@@ -32,7 +32,9 @@ class PretrainConfig:
     pretext: str = "all"
     """What to predict: all, pixel, image, or names of modalities with commas between."""
     preset: Preset = "default"
-    """Recipe of optimisation: the paper's, or a short one for demonstrations."""
+    """The paper's recipe; the same with the original's faults kept, to compare with it; or a short one for a demo."""
+    weighting: Literal["uncertainty", "equal"] = "uncertainty"
+    """Tasks are weighted by learnt log-variances, or their mean losses are added."""
     epochs: int | None = None
     """How often each training tile is seen."""
     batch_size: int | None = None
@@ -44,15 +46,21 @@ class PretrainConfig:
     save_every: int = 50
     """Steps between checkpoints: the most that a killed run does again."""
     keep: int = 2
-    """Checkpoints kept."""
+    """Checkpoints kept, besides the best one."""
     log_every: int = 10
     """Steps between lines of metrics."""
     validate_every: int = 1
     """Epochs between validations."""
     device: Device = "auto"
     """Where to train."""
+    processes: int | None = None
+    """Processes on this machine; by default one for each GPU, or one."""
+    micro_batch: int | None = None
+    """Samples that a process computes on at once, at most; by default 32 on a CPU and 1024 on a GPU."""
     threads: int | None = None
-    """CPU threads; by default one for each core."""
+    """CPU threads of each process; by default one for each core, shared among the processes."""
+    tensorboard: bool = False
+    """Also write the figures, and reconstructions as pictures, to RUN/tensorboard."""
 
 
 def recipe_of(config: PretrainConfig) -> Recipe:
@@ -67,8 +75,10 @@ def recipe_of(config: PretrainConfig) -> Recipe:
         ("keep", config.keep),
         ("log-every", config.log_every),
         ("validate-every", config.validate_every),
+        ("processes", config.processes),
+        ("micro-batch", config.micro_batch),
     ):
-        if value < 1:
+        if value is not None and value < 1:
             raise RunError(f"--{name} is {value}; it must be at least 1")
     warmup = min(recipe.warmup_epochs, WARMUP_SHARE * epochs)
     return replace(recipe, epochs=epochs, batch_size=batch_size, warmup_epochs=warmup)

@@ -1,40 +1,43 @@
 """Pretraining: one run, from a store to an exported encoder, readable from top to bottom.
 
 A step is a pure function of the weights, the optimiser's moments and the step's number. Killed at any moment and
-resumed, on the same machine with as many threads, a run ends with the same weights bit by bit.
+resumed, on the same machine with as many threads, a run ends with the same weights bit by bit; with another number of
+processes or samples at once, with the same but for rounding.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import signal
 import time
-from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from mmearth_data.store import Store, open_store
-from mmearth_train import checkpoint, losses, metrics, run_lock, schedule
-from mmearth_train.checkpoint import CheckpointError
+from mmearth_data.store import open_store
+from mmearth_train import checkpoint, distributed, launch, losses, resume, run_lock, schedule
+from mmearth_train.checkpoint import Best
 from mmearth_train.config import PretrainConfig, RunError, recipe_of
+from mmearth_train.distributed import ALONE, Processes
+from mmearth_train.feed import Feed
 from mmearth_train.interruption import Stop
 from mmearth_train.loader import Loader
-from mmearth_train.model import INPUT, MPMAE, Losses
-from mmearth_train.precision import autocast, choose_device
+from mmearth_train.model import INPUT, MPMAE
+from mmearth_train.precision import choose_device
 from mmearth_train.pretrained import FILE_NAME as ENCODER_FILE
 from mmearth_train.pretrained import export_encoder
-from mmearth_train.schedule import Recipe
 from mmearth_train.specification import specify
+from mmearth_train.step import Found, Step
 from mmearth_train.tasks import pretext_names
-from mmearth_train.validation import patches_of, validate
+from mmearth_train.validation import validate
+from mmearth_train.variant import VARIANTS
+from mmearth_train.watching import Watch
 
 MICRO_BATCH = {"cpu": 32, "cuda": 1024}
 """Samples that go through the model at once, at most: larger CPU tensors are given back to the system every time."""
@@ -44,29 +47,42 @@ class DivergedError(RuntimeError):
     """The loss or the weights are no longer finite; the message names the step. Resuming comes to the same."""
 
 
+class GpuMemoryError(RuntimeError):
+    """The GPU's memory does not hold a micro-batch; the message says which would come to the same."""
+
+
 def pretrain(config: PretrainConfig) -> Path:
     """Train until the recipe's last epoch and export the encoder; returns the path of the last checkpoint.
 
-    On SIGTERM the state is saved and the process exits with code 0; on SIGINT it is saved and KeyboardInterrupt
-    raised. Raises RunError, CheckpointError, PretextError, UnknownModalityError, UnknownModelError, DeviceError or
-    StoreError, each one line, for anything that keeps the run from starting, and DivergedError.
+    In this process, or in several that it starts; where it was itself started as one of several (by torchrun), it is
+    that one. On SIGTERM the state is saved and the process exits with code 0; on SIGINT it is saved and
+    KeyboardInterrupt raised. Raises RunError, CheckpointError, PretextError, UnknownModalityError, UnknownModelError,
+    DeviceError or StoreError, each one line, for anything that keeps the run from starting, and DivergedError,
+    GpuMemoryError or ProcessError for what ends it.
     """
-    run = Run(config)
-    with run_lock.hold(config.out):
-        return run.train()
+    recipe_of(config)
+    started = distributed.started()
+    count = launch.count(config)
+    if started is None and count > 1:
+        return launch.launch(pretrain, config, count)
+    together = started or ALONE
+    with distributed.joined(together, choose_device(config.device, together.local)):
+        run = Run(config, together)
+        with run_lock.hold(config.out) if together.first else nullcontext():
+            return run.train()
 
 
 class Run:
     """One run: what does not change from step to step, and the loop."""
 
-    def __init__(self, config: PretrainConfig) -> None:
-        self.config = config
-        self.console = Console(stderr=True)
-        self.device = choose_device(config.device)
+    def __init__(self, config: PretrainConfig, together: Processes = ALONE) -> None:
+        self.config, self.together = config, together
+        self.console = Console(stderr=True, quiet=not together.first)
+        self.device = choose_device(config.device, together.local)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         names = pretext_names(config.pretext)
-        store = open_store(config.store)
+        self.store = store = open_store(config.store)
         train, val = store.select("train"), store.select("val")
         if not len(train):
             raise RunError(f"{config.store} has no complete training tile; collect more with mmearth collect")
@@ -80,151 +96,129 @@ class Run:
                 f"tiles of {store.tile_pixels} pixels are smaller than --input-size {config.input_size}; choose 56"
             )
         self.recipe = recipe_of(config)
-        self.spec = specify(store, train, config.model, config.input_size, names, config.seed)
-        self.settings = _settings(config, self.recipe, store, train)
-        modalities = (INPUT, *names)
-        self.accumulate = -(-self.recipe.batch_size // MICRO_BATCH[self.device.type])
-        self.loader = Loader(
+        variant = dataclasses.replace(VARIANTS[config.preset], weighting=config.weighting)
+        self.spec = specify(store, train, config.model, config.input_size, names, config.seed, variant)
+        at_once = config.micro_batch or MICRO_BATCH[self.device.type]
+        in_a_step = min(self.recipe.batch_size, len(train))
+        loader = Loader(
             store,
             train,
-            modalities,
-            batch_size=-(-self.recipe.batch_size // self.accumulate),
+            (INPUT, *names),
+            batch_size=in_a_step,
             crop=config.input_size,
             seed=config.seed,
-            multiple=self.accumulate,
+            rank=together.rank,
+            world=together.world,
+            pinned=self.device.type == "cuda",
         )
+        if len(train) // loader.batches < together.world:
+            raise RunError(
+                f"{in_a_step} tiles in a step are too few for {together.world} processes; "
+                "use fewer --processes or a larger --batch-size"
+            )
+        self.whole = in_a_step <= at_once * together.world
+        self.feed = Feed(loader, config.seed, at_once, self.device)
+        self.val = np.array_split(val, together.world)[together.rank]
         self.validation = Loader(
             store,
-            val,
-            modalities,
-            batch_size=MICRO_BATCH[self.device.type],
+            self.val,
+            (INPUT, *names),
+            batch_size=at_once,
             crop=config.input_size,
             seed=config.seed,
             augment=False,
         )
-        self.steps_per_epoch = self.loader.batches // self.accumulate
-        self.steps = self.steps_per_epoch * self.recipe.epochs
+        self.steps = self.feed.steps_per_epoch * self.recipe.epochs
+        self.settings = resume.settings_of(config, self.recipe, store, train, self.feed.steps_per_epoch)
+        self.origin = resume.origin_of(config, together, at_once)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.model = MPMAE(self.spec)
         self.model.to(self.device)
-        self.optimizer = schedule.optimizer(self.model, self.recipe)
+        self.optimizer = schedule.optimizer(self.model, self.model.decays, self.recipe)
+        self.best: Best | None = None
 
     def train(self) -> Path:
-        """The loop over steps, in a folder that the caller holds."""
-        config, step = self.config, self._start()
+        """From the last checkpoint or the first step to the end, in a folder that the caller holds."""
+        config, step = self.config, 0
+        last = resume.begin(config, self.together, self.settings, self.spec, self.console)
+        if last is not None:
+            checkpoint.restore(last, self.model, self.optimizer)
+            self.console.print(f"resuming after step {last.step} of {self.steps}")
+            step, self.best = last.step, last.best
         stop = Stop()
+        with stop.listening(), Watch(config.out, config.tensorboard and self.together.first, step) as watch:
+            try:
+                step, asked = self._loop(step, stop, watch)
+            except torch.OutOfMemoryError as error:
+                raise self._out_of_memory() from error
+        if step < self.steps:
+            self.console.print(f"stopped after step {step} of {self.steps}, saved; continue with --resume")
+            if asked == signal.SIGINT:
+                raise KeyboardInterrupt
+            raise SystemExit(0)
+        if self.together.first:
+            export_encoder(config.out / ENCODER_FILE, self.spec, self.model.encoder)
+        self.together.largest(0)  # nobody looks for the last checkpoint before it is there
+        return checkpoint.found(config.out)[-1]
+
+    def _loop(self, step: int, stop: Stop, watch: Watch) -> tuple[int, int]:
+        """The loop over steps; returns how many were taken, and the signal that ended it early or 0."""
+        config, feed, asked = self.config, self.feed, 0
+        learn = Step(self.model, self.optimizer, self.together, self.device, whole=self.whole)
         columns = TextColumn("pretraining"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        with stop.listening(), Progress(*columns, TextColumn("{task.fields[loss]}"), console=self.console) as progress:
+        with Progress(*columns, TextColumn("{task.fields[loss]}"), console=self.console) as progress:
             bar = progress.add_task("steps", total=self.steps, completed=step, loss="")
             if step == 0:
-                self._validate(step)
+                self._validate(step, watch)
             since, seen = time.perf_counter(), 0
-            for batches in self._batches(step):
-                rate = self.recipe.rate(step / self.steps_per_epoch)
+            for batches in feed.steps(step, self.recipe.epochs):
+                rate = self.recipe.rate(step / feed.steps_per_epoch)
                 log_vars = self.model.log_vars.detach().clone()
-                found = self._step(batches, rate)
+                logs = (step + 1) % config.log_every == 0 or step + 1 == self.steps
+                found = learn(batches, rate, norm=logs)
                 step, seen = step + 1, seen + sum(len(batch["level"]) for batch in batches)
-                if step % config.log_every == 0 or step == self.steps:
-                    line = self._training_line(step, found, log_vars, rate, seen / (time.perf_counter() - since))
-                    metrics.append(config.out, line)
+                if logs:
+                    line = self._training_line(step, found, log_vars, rate)
+                    images = int(self.together.total(torch.tensor(seen)))
+                    line["images_per_second"] = images / (time.perf_counter() - since)
+                    if self.together.first:
+                        watch.line(line)
                     progress.update(bar, loss=f"loss {line['loss']:.3f}")
                     since, seen = time.perf_counter(), 0
-                validates = step % (self.steps_per_epoch * config.validate_every) == 0 or step == self.steps
-                saves = step % config.save_every == 0 or step == self.steps or stop.signal is not None
+                paused = time.perf_counter()
+                asked = self.together.largest(stop.signal or 0)
+                validates = step % (feed.steps_per_epoch * config.validate_every) == 0 or step == self.steps
+                saves = step % config.save_every == 0 or step == self.steps or asked > 0
                 if validates or saves:
                     self._check_finite(step)
                 if validates:
-                    self._validate(step)
-                if saves:
+                    saves |= self._validate(step, watch)
+                if saves and self.together.first:
                     self._save(step)
+                since += time.perf_counter() - paused
                 progress.update(bar, completed=step)
-                if stop.signal is not None and step < self.steps:
+                if asked and step < self.steps:
                     break
-        if step < self.steps:
-            self.console.print(f"stopped after step {step} of {self.steps}, saved; continue with --resume")
-            if stop.signal == signal.SIGINT:
-                raise KeyboardInterrupt
-            raise SystemExit(0)
-        export_encoder(config.out / ENCODER_FILE, self.spec, self.model.encoder)
-        return checkpoint.found(config.out)[-1]
+        return step, asked
 
-    def _start(self) -> int:
-        """Look into the folder and restore the last checkpoint, if that is asked for; returns the steps taken."""
-        out = self.config.out
-        if not self.config.resume:
-            if run_lock.used(out):
-                raise RunError(f"{out} is not empty; continue its run with --resume or choose another --out")
-            return 0
-        checkpoint.clear_unfinished(out)
-        last = checkpoint.latest(out)
-        if last is None:
-            if checkpoint.found(out):
-                raise CheckpointError(f"every checkpoint in {out} is damaged; start again with another --out")
-            self.console.print(f"no checkpoint in {out} yet: starting anew")
-            metrics.rewind(out, -1)
-            return 0
-        for name, value in self.settings.items():
-            if last.settings.get(name) != value:
-                raise CheckpointError(
-                    f"{out} was started with {name} {last.settings.get(name)}, not {value}; "
-                    "resume with the same settings or choose another --out"
-                )
-        if last.spec != self.spec:
-            raise CheckpointError(
-                f"the statistics of {self.config.store} have changed since {out} was started; "
-                "resume with the store as it was or choose another --out"
-            )
-        checkpoint.restore(last, self.model, self.optimizer)
-        metrics.rewind(out, last.step)
-        self.console.print(f"resuming after step {last.step} of {self.steps}")
-        return last.step
-
-    def _batches(self, step: int) -> Iterator[list[dict[str, Tensor]]]:
-        """The micro-batches of each step from ``step`` on, to the end of the last epoch."""
-        first = step % self.steps_per_epoch * self.accumulate
-        for epoch in range(step // self.steps_per_epoch, self.recipe.epochs):
-            micro: list[dict[str, Tensor]] = []
-            for batch in self.loader.epoch(epoch, first):
-                visible, masked = patches_of(batch, self.config.seed, epoch, self.device)
-                micro.append({name: t.to(self.device) for name, t in batch.items()})
-                micro[-1] |= {"visible": visible, "masked": masked}
-                if len(micro) == self.accumulate:
-                    yield micro
-                    micro = []
-            first = 0
-
-    def _step(self, batches: list[dict[str, Tensor]], rate: float) -> Losses:
-        """One optimisation step: the mean of the micro-batches' objectives, weighted by their samples."""
-        samples = sum(len(batch["level"]) for batch in batches)
-        total = torch.zeros(2, len(self.spec.tasks), device=self.device)
-        for batch in batches:
-            with autocast(self.device):
-                found = self.model(batch, batch["visible"], batch["masked"])
-            objective = self.model.objective(found) * (len(batch["level"]) / samples)
-            objective.backward()  # type: ignore[no-untyped-call]
-            total += torch.stack(tuple(found)).detach()
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return Losses(total[0], total[1])
-
-    def _training_line(self, step: int, found: Losses, log_vars: Tensor, rate: float, speed: float) -> dict[str, Any]:
+    def _training_line(self, step: int, found: Found, log_vars: Tensor, rate: float) -> dict[str, Any]:
+        """The figures of a step; here a GPU is waited for."""
         names = [task.name for task in self.spec.tasks]
-        means = losses.means(found.sums, found.counts)
+        means = losses.means(self.together.total(found.sums), found.counts)
         objective = losses.weigh(means, found.counts, log_vars)
         if not torch.isfinite(objective):
             raise _diverged("the training loss", step)
         return {
             "split": "train",
             "step": step,
-            "epoch": step / self.steps_per_epoch,
+            "steps": self.steps,
+            "epoch": step / self.feed.steps_per_epoch,
             "loss": objective.item(),
             "tasks": {n: m for n, m, c in zip(names, means.tolist(), found.counts.tolist(), strict=True) if c},
             "log_vars": dict(zip(names, log_vars.tolist(), strict=True)),
             "lr": rate,
-            "images_per_second": speed,
+            "gradient_norm": found.gradient_norm.item() if found.gradient_norm is not None else None,
         }
 
     def _check_finite(self, step: int) -> None:
@@ -232,17 +226,32 @@ class Run:
         if not torch.stack([p.detach().isfinite().all() for p in self.model.parameters()]).all():
             raise _diverged("a weight", step)
 
-    def _validate(self, step: int) -> None:
-        if self.validation.batches:
-            found = validate(self.model, self.validation, self.device)
-            if not np.isfinite(list(found.tasks.values())).all():
-                raise _diverged("the validation loss", step)
-            line = {"split": "val", "epoch": step / self.steps_per_epoch, "step": step, **dataclasses.asdict(found)}
-            metrics.append(self.config.out, line)
+    def _validate(self, step: int, watch: Watch) -> bool:
+        """Validate on every process's share; returns whether the result is the best of a trained model so far."""
+        found = validate(self.model, self.validation if len(self.val) else None, self.device, self.together)
+        if not found.tasks:
+            return False
+        if not np.isfinite(list(found.tasks.values())).all():
+            raise _diverged("the validation loss", step)
+        line = {"split": "val", "epoch": step / self.feed.steps_per_epoch, "step": step, **dataclasses.asdict(found)}
+        if self.together.first:
+            watch.line({**line, "score": found.score})
+            watch.pictures(step, self.model, self.store, self.val)
+        if step == 0 or (self.best is not None and found.score >= self.best.score):
+            return False
+        self.best = Best(step, found.score)
+        return True
 
     def _save(self, step: int) -> None:
-        checkpoint.save_run(
-            self.config.out, self.model, self.optimizer, self.spec, step, self.settings, self.config.keep
+        out, keep = self.config.out, self.config.keep
+        state = self.model, self.optimizer, self.spec, step, self.settings
+        checkpoint.save_run(out, *state, keep, origin=self.origin, best=self.best)
+
+    def _out_of_memory(self) -> GpuMemoryError:
+        at_once = self.config.micro_batch or MICRO_BATCH[self.device.type]
+        return GpuMemoryError(
+            f"the GPU's memory does not hold {at_once} samples of model {self.config.model} at once; continue with "
+            f"--resume --micro-batch {max(1, at_once // 2)}, which trains the same batches in smaller parts"
         )
 
 
@@ -251,20 +260,3 @@ def _diverged(what: str, step: int) -> DivergedError:
         f"{what} is not finite after step {step}; start again with another --out and a smaller --batch-size, "
         "which lowers the learning rate"
     )
-
-
-def _settings(
-    config: PretrainConfig, recipe: Recipe, store: Store, train: NDArray[np.int64]
-) -> dict[str, str | int | float]:
-    """What must be the same for a run to be continued: everything that its weights depend on."""
-    return {
-        "model": config.model,
-        "input_size": config.input_size,
-        "pretext": ",".join(pretext_names(config.pretext)),
-        "preset": config.preset,
-        "epochs": recipe.epochs,
-        "batch_size": recipe.batch_size,
-        "peak_rate": recipe.peak_rate,
-        "seed": config.seed,
-        "training tiles": hashlib.sha256(store.location_id[train].tobytes()).hexdigest()[:16],
-    }

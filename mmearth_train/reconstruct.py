@@ -15,6 +15,7 @@ from mmearth_train import checkpoint, losses
 from mmearth_train.checkpoint import CheckpointError
 from mmearth_train.loader import Loader
 from mmearth_train.model import INPUT, MPMAE, PATCHES_PER_SIDE
+from mmearth_train.precision import autocast
 from mmearth_train.tasks import ClassIndex, Targets
 from mmearth_train.validation import MASK_EPOCH, patches_of
 
@@ -36,26 +37,35 @@ def reconstruct(path: str | Path, store: Store, rows: NDArray[np.int64]) -> dict
         raise CheckpointError(f"{path} has no checkpoint; pretrain into it first")
     model = MPMAE(found.spec)
     model.load_state_dict(found.weights())
+    return reconstruct_with(model, store, rows)
+
+
+@torch.no_grad()
+def reconstruct_with(model: MPMAE, store: Store, rows: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
+    """The same by a model that is at hand, on whatever device it is."""
     pixel_tasks = [target for target in model.task_targets if target.task.modality.scope == "pixel"]
     names = (INPUT, *(target.task.name for target in pixel_tasks))
-    spec = found.spec
+    spec, device = model.spec, model.log_vars.device
     loader = Loader(store, rows, names, batch_size=32, crop=spec.input_size, seed=spec.seed, augment=False)
     parts: list[dict[str, NDArray[np.generic]]] = []
-    for batch in loader.epoch(0):
-        visible, masked = patches_of(batch, spec.seed, MASK_EPOCH, torch.device("cpu"))
-        predictions = model.predict(batch, visible, masked)
-        hidden = torch.zeros(len(masked), PATCHES_PER_SIDE**2, dtype=torch.bool).scatter_(1, masked, True)
+    for stored in loader.epoch(0):
+        visible, masked = patches_of(stored, spec.seed, MASK_EPOCH, device)
+        batch = {name: values.to(device) for name, values in stored.items()}
+        with autocast(device):
+            predictions = model.predict(batch, visible, masked)
+        hidden = torch.zeros(len(masked), PATCHES_PER_SIDE**2, dtype=torch.bool, device=device)
+        hidden.scatter_(1, masked, True)
         pixels = hidden.view(-1, PATCHES_PER_SIDE, PATCHES_PER_SIDE)
         pixels = pixels.repeat_interleave(spec.patch, 1).repeat_interleave(spec.patch, 2)
-        part: dict[str, NDArray[np.generic]] = {"hidden": pixels.numpy()}
+        part: dict[str, NDArray[np.generic]] = {"hidden": pixels.cpu().numpy()}
         seen = stored_values(batch, INPUT, spec.bands)
-        part[f"{INPUT}.target"] = seen.numpy()
-        part[f"{INPUT}.input"] = torch.where(pixels[:, None], torch.nan, seen).numpy()
+        part[f"{INPUT}.target"] = seen.cpu().numpy()
+        part[f"{INPUT}.input"] = torch.where(pixels[:, None], torch.nan, seen).cpu().numpy()
         for target in pixel_tasks:
             name = target.task.name
-            values = in_stored_units(target, predictions[name], batch, masked)
-            part[f"{name}.prediction"] = place(values, masked, spec.input_size).numpy()
-            part[f"{name}.target"] = stored_values(batch, name, target.task.bands).numpy()
+            values = in_stored_units(target, predictions[name].float(), batch, masked)
+            part[f"{name}.prediction"] = place(values, masked, spec.input_size).cpu().numpy()
+            part[f"{name}.target"] = stored_values(batch, name, target.task.bands).cpu().numpy()
         parts.append(part)
     result = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return {"rows": np.sort(rows), **result}
@@ -72,7 +82,7 @@ def in_stored_units(target: Targets, prediction: Tensor, batch: dict[str, Tensor
     """A pixel task's predictions (N, M, width) as stored values of the masked patches (N, M, p, p, bands)."""
     prediction = prediction.view(*masked.shape, target.patch, target.patch, target.task.outputs)
     if isinstance(target.prepare, ClassIndex):
-        classes = torch.from_numpy(target.task.modality.class_values)
+        classes = torch.from_numpy(target.task.modality.class_values).to(prediction.device)
         return classes[prediction.argmax(-1)][..., None].float()
     level = batch["level"]
     if target.task.per_patch:
@@ -86,6 +96,6 @@ def place(patches: Tensor, masked: Tensor, size: int) -> Tensor:
     """Patches (N, M, p, p, bands) at their places in images (N, bands, size, size) that are NaN elsewhere."""
     n, _, p, _, bands = patches.shape
     side = size // p
-    images = torch.full((n, side, p, side, p, bands), torch.nan)
-    images[torch.arange(n)[:, None], masked // side, :, masked % side] = patches
+    images = torch.full((n, side, p, side, p, bands), torch.nan, device=patches.device)
+    images[torch.arange(n, device=patches.device)[:, None], masked // side, :, masked % side] = patches
     return images.reshape(n, size, size, bands).permute(0, 3, 1, 2)

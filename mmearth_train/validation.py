@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from mmearth_train.distributed import Processes
 from mmearth_train.loader import Loader
 from mmearth_train.masking import split_patches
 from mmearth_train.model import MPMAE, PATCHES_PER_SIDE, Losses
@@ -23,6 +25,15 @@ class Validation:
     tasks: dict[str, float]
     constant: dict[str, float]
 
+    @property
+    def score(self) -> float:
+        """The model's loss as a share of the constant's, averaged over tasks: small is good, 1 is no use.
+
+        Unlike the objective it does not move with the tasks' weights, so it can be compared between epochs.
+        """
+        shares = [loss / self.constant[name] for name, loss in self.tasks.items() if self.constant[name] > 0]
+        return sum(shares) / len(shares) if shares else math.inf
+
 
 def patches_of(batch: dict[str, Tensor], seed: int, epoch: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Indices of the visible and the masked patches of a batch, (N, K) and (N, M), on ``device``."""
@@ -31,17 +42,18 @@ def patches_of(batch: dict[str, Tensor], seed: int, epoch: int, device: torch.de
 
 
 @torch.no_grad()
-def validate(model: MPMAE, loader: Loader, device: torch.device) -> Validation:
-    """Losses over everything that ``loader`` delivers, under fixed masks."""
+def validate(model: MPMAE, loader: Loader | None, device: torch.device, together: Processes) -> Validation:
+    """Losses over everything that the loaders of all processes deliver, under fixed masks; a process may have none."""
     names = [target.task.name for target in model.task_targets]
     learnt = torch.zeros(2, len(names), dtype=torch.float64)
     constant = torch.zeros(2, len(names), dtype=torch.float64)
-    for stored in loader.epoch(0):
+    for stored in loader.epoch(0) if loader is not None else ():
         visible, masked = patches_of(stored, model.spec.seed, MASK_EPOCH, device)
         batch = {name: values.to(device) for name, values in stored.items()}
         with autocast(device):
             learnt += torch.stack(tuple(model(batch, visible, masked))).cpu()
         constant += torch.stack(tuple(constant_losses(model, batch, masked))).cpu()
+    learnt, constant = together.total(learnt), together.total(constant)
     return Validation(_means(names, learnt), _means(names, constant))
 
 

@@ -27,28 +27,14 @@ from mmearth_train.config import PretrainConfig, RunError
 from mmearth_train.encoder import UnknownModelError
 from mmearth_train.pretrain import DivergedError, Run, pretrain
 from mmearth_train.pretrained import load_encoder
+from tests.pretraining import ONLY_AT_THE_END, ROOT, STEPS, command, configure
 from tests.synthetic import make_store
-
-STEPS = 8
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """21 training tiles: four steps of five or six make an epoch."""
     return make_store(tmp_path_factory.mktemp("pretrain") / "store", rows=28, tile_pixels=64, shard_rows=28, seed=1)
-
-
-ONLY_AT_THE_END = 100
-"""Saving is most of the time of such small steps."""
-
-
-def configure(tiles: Path, out: Path, **changes: object) -> PretrainConfig:
-    """A run of eight steps in two epochs that saves each of them."""
-    config = PretrainConfig(
-        tiles, out, preset="demo", epochs=2, batch_size=6, save_every=1, keep=STEPS, log_every=1, threads=1
-    )
-    return dataclasses.replace(config, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -93,15 +79,6 @@ def copy_until(whole: Path, out: Path, step: int) -> Path:
     lines = (whole / "metrics.jsonl").read_text().splitlines(keepends=True)
     (out / "metrics.jsonl").write_text("".join(lines[: step + 3]) + '{"split": "tr')
     return out
-
-
-def command(config: PretrainConfig) -> list[str]:
-    options = {
-        name.replace("_", "-"): value
-        for name, value in dataclasses.asdict(config).items()
-        if value is not None and name != "resume"
-    }
-    return [sys.executable, "-m", "flows", "pretrain", *(f"--{name}={value}" for name, value in options.items())]
 
 
 def start(config: PretrainConfig) -> subprocess.Popen[str]:
@@ -228,7 +205,7 @@ def test_the_result_does_not_depend_on_how_it_is_logged_or_saved(store: Path, wh
     ("changes", "error", "message"),
     [
         ({"pretext": "sentinel3"}, UnknownModalityError, "unknown modality 'sentinel3'; choose from"),
-        ({"model": "mini"}, UnknownModelError, "unknown model 'mini'; choose from: atto"),
+        ({"model": "giant"}, UnknownModelError, "unknown model 'giant'; choose from: atto"),
         ({"epochs": 0}, RunError, "--epochs is 0; it must be at least 1"),
         ({"input_size": 112}, RunError, "tiles of 64 pixels are smaller than --input-size 112"),
         ({"store": Path("/nowhere")}, StoreError, "/nowhere does not exist"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from mmearth_train.model import MPMAE
 from mmearth_train.schedule import RECIPES, optimizer
+from mmearth_train.variant import VARIANTS
 from tests.train_batches import random_spec
 
 
@@ -25,17 +27,28 @@ def test_the_default_is_the_papers_recipe() -> None:
 
 def test_matrices_and_kernels_decay_and_vectors_do_not() -> None:
     model = MPMAE(random_spec())
-    decay = {id(p): g["weight_decay"] for g in optimizer(model, RECIPES["default"]).param_groups for p in g["params"]}
+    groups = optimizer(model, model.decays, RECIPES["default"]).param_groups
+    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
     for name, parameter in model.named_parameters():
         free = ("bias" in name, "norm" in name, "grn" in name, "mask_token" in name, name == "log_vars")
         assert decay[id(parameter)] == (0.0 if any(free) else 0.05), name
+
+
+def test_as_published_grn_and_the_mask_token_decay_too() -> None:
+    model = MPMAE(dataclasses.replace(random_spec(), variant=VARIANTS["reference"]))
+    groups = optimizer(model, model.decays, RECIPES["reference"]).param_groups
+    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    vectors = {name: p for name, p in model.named_parameters() if p.ndim == 1}
+    decaying = {name for name, p in vectors.items() if decay[id(p)] == 0.05}
+    assert decaying == {name for name in vectors if name.endswith(("grn.gamma", "grn.beta", "mask_token"))}
+    assert len(decaying) == 2 * (2 + 2 + 6 + 2 + 1) + 1
 
 
 def test_one_step_is_adamw_by_its_definition() -> None:
     torch.manual_seed(0)
     layer = torch.nn.Linear(3, 2).double()
     before = {name: p.detach().clone() for name, p in layer.named_parameters()}
-    adamw = optimizer(layer, RECIPES["default"])
+    adamw = optimizer(layer, lambda name: name == "weight", RECIPES["default"])
     layer(torch.ones(1, 3, dtype=torch.float64)).square().sum().backward()
     adamw.step()
     rate = RECIPES["default"].peak_rate

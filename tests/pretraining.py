@@ -1,0 +1,59 @@
+"""Small pretraining runs: their configuration, and their command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from flows.cli import main
+from mmearth_train import distributed, run_lock
+from mmearth_train.config import PretrainConfig
+from mmearth_train.distributed import ALONE
+from mmearth_train.encoder import SIZES
+from mmearth_train.precision import choose_device
+from mmearth_train.pretrain import Run
+
+ROOT = Path(__file__).parents[1]
+STEPS = 8
+ONLY_AT_THE_END = 100
+"""Saving is most of the time of such small steps."""
+
+SIZES["mini"] = (1, 1, 1, 1), 8
+"""A model for many steps."""
+
+
+def configure(tiles: Path, out: Path, **changes: object) -> PretrainConfig:
+    """A run of eight steps in two epochs of 21 tiles that saves each of them."""
+    config = PretrainConfig(
+        tiles, out, preset="demo", epochs=2, batch_size=6, save_every=1, keep=STEPS, log_every=1, threads=1
+    )
+    return dataclasses.replace(config, **changes)
+
+
+def command(config: PretrainConfig) -> list[str]:
+    """The command line that asks for this configuration, of a ``mmearth`` that knows the size mini."""
+    asked: list[str] = []
+    for name, value in dataclasses.asdict(config).items():
+        option = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            asked += [option] if value else []
+        elif value is not None:
+            asked.append(f"{option}={value}")
+    return [sys.executable, "-m", "tests.pretraining", "pretrain", *asked]
+
+
+def pretrain_in_double(config: PretrainConfig) -> Path:
+    """What ``pretrain`` does in each of several processes, in float64."""
+    together = distributed.started() or ALONE
+    with distributed.joined(together, choose_device("cpu")):
+        run = Run(config, together)
+        run.model.double()
+        if not together.first:
+            return run.train()
+        with run_lock.hold(config.out):
+            return run.train()
+
+
+if __name__ == "__main__":
+    main()
