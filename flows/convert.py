@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
 from mmearth_data.convert.journal import ConversionError, Progress
@@ -106,12 +106,16 @@ def _say(line: str) -> None:
 @contextmanager
 def _progress() -> Iterator[Progress]:
     """One bar per stage, on the terminal's error stream."""
-    with Bars(*_STAGES, console=Console(stderr=True)) as bars:
-        tasks = {}
+    bars, tasks = Bars(*_STAGES, console=Console(stderr=True)), dict[str, TaskID]()
 
-        def show(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done)
+    def show(stage: str, done: int, total: int) -> None:
+        bars.start()
+        if stage not in tasks:
+            tasks[stage] = bars.add_task(stage, total=total)
+        bars.update(tasks[stage], completed=done)
 
+    try:
         yield show
+    finally:
+        if tasks:
+            bars.stop()

@@ -34,10 +34,11 @@ class MMEarthDataset(Dataset[Sample]):
     """The rows of a store with complete sentinel2, as samples.
 
     ``image`` float32 (bands, y, x): stored value × the registry's scale factor, NaN for no-data (Sentinel-1 in dB,
-    ASTER's slope in hundredths of a degree). ``mask`` int64 (y, x): class indices, 255 for no-data. ``bounds`` float64 (9,): start, stop and step of x, y (metres in ``crs``) and of time
-    (seconds since 1970). ``crs`` 'EPSG:n'. ``transform`` float64 (6,): affine from pixel to ``crs``. ``lon``, ``lat``
-    degrees, ``date`` 'YYYY-MM-DD', ``level`` 'L1C' or 'L2A', ``location_id``. Bounds and transform are NaN where the
-    pixels' origin is not known, as in stores imported from MMEarth's published files.
+    ASTER's slope in hundredths of a degree). ``mask`` int64 (y, x): class indices, 255 for no-data. ``bounds`` float64
+    (9,): start, stop and step of x, y (metres in ``crs``) and of time (seconds since 1970). ``crs`` 'EPSG:n'.
+    ``transform`` float64 (6,): affine from pixel to ``crs``. ``lon``, ``lat`` degrees, ``date`` 'YYYY-MM-DD', ``level``
+    'L1C' or 'L2A', ``location_id``. Bounds and transform are NaN where the pixels' origin is not known, as in stores
+    imported from MMEarth's published files.
     """
 
     def __init__(

@@ -133,7 +133,9 @@ def _write(folder: Path, ids: list[str], pixels: dict[str, Any], info: dict[str,
             facts = info[name]
             for modality, values in pixels.items():
                 file[modality][i] = values[i]
-            file["era5"][i] = np.array(sum(facts["era5"].values(), []), dtype=object).astype("float32")
+            file["era5"][i] = np.array([v for part in facts["era5"].values() for v in part], dtype=object).astype(
+                "float32"
+            )
             for angle in ("lat", "lon"):
                 radians = np.deg2rad(facts[angle])
                 file[angle][i] = np.array([np.sin(radians), np.cos(radians)], dtype="float32")

@@ -98,12 +98,15 @@ def _shard(crop: _Crop, shard: int) -> tuple[ShardData, Counter[str]]:
     fractions = {name: table[f"valid_fraction_{name}"].to_pylist() for name in _NAMES}
     records = table.select(ROW_SCHEMA.names).to_pylist()
     for at, record in enumerate(records):
+        if record["x0"] is not None:
+            record["x0"] += crop.offset * PIXEL_METRES
+            record["y0"] -= crop.offset * PIXEL_METRES
         if record["outcome"] != STORED_OUTCOME:
             continue
         values = {name: arrays[name][at] for name in _NAMES}
         had = {name: np.array(fractions[name][at]) > 0 for name in _NAMES}
         status[at] = _status(status[at], had, values)
-        records[at] = _record(record, crop, status[at], values)
+        records[at] = _record(record, status[at], values)
         if records[at]["outcome"] != STORED_OUTCOME:
             status[at] = Status.VACANT
             for modality in STORED:
@@ -125,22 +128,17 @@ def _status(
     return after
 
 
-def _record(
-    record: dict[str, Any], crop: _Crop, status: NDArray[np.uint8], values: dict[str, NDArray[Any]]
-) -> dict[str, Any]:
-    moved = dict(record)
-    if record["x0"] is not None:
-        moved["x0"] += crop.offset * PIXEL_METRES
-        moved["y0"] -= crop.offset * PIXEL_METRES
+def _record(record: dict[str, Any], status: NDArray[np.uint8], values: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    """The line of a stored row once its tile is cropped."""
     if status[_NAMES.index("sentinel2")] == Status.ABSENT:
-        place = {name: value for name, value in moved.items() if name in _OF_THE_PLACE}
+        place = {name: value for name, value in record.items() if name in _OF_THE_PLACE}
         return {**place, "outcome": VACANT_OUTCOME, "reason": str(Absence.GAPS)}
     for name, found in zip(_NAMES, status, strict=True):
         if found == Status.ABSENT:
-            moved[f"absent_{name}"] = moved[f"absent_{name}"] or str(Absence.MASKED)
+            record[f"absent_{name}"] = record[f"absent_{name}"] or str(Absence.MASKED)
     if record["clear_fraction"] is not None:
-        moved["clear_fraction"] = _clear_fraction(record, values)
-    return moved
+        record["clear_fraction"] = _clear_fraction(record, values)
+    return record
 
 
 _OF_THE_PLACE = {

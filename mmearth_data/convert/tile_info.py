@@ -99,31 +99,36 @@ class TileInfoFile:
             at += 1
             return text[at - 1]
 
-        def value() -> tuple[Any, int, int]:
-            """The next value and its place in the file."""
+        def value() -> tuple[str, int]:
+            """The next value as it is written, and its offset in the file."""
             nonlocal at
             while True:
                 try:
-                    found, end = scan(text, at)
+                    _, end = scan(text, at)
                 except ValueError as error:
                     if not grow():
                         raise self._damaged(str(error)) from error
                     continue
-                place = start + at, end - at
+                found, offset = text[at:end], start + at
                 at = end
-                return found, *place
+                return found, offset
 
         skip("{")
-        while skip('"}') == '"':
+        more = skip('"}') == '"'
+        while more:
             at -= 1
-            key, *_ = value()
+            name, _ = value()
             skip(":")
             skip("{")
             at -= 1
-            _, offset, length = value()
-            yield str(key), (offset, length)
-            if skip(",}") == "}":
-                return
+            found, offset = value()
+            try:
+                yield json.loads(name.encode("latin-1")), (offset, len(found))
+            except ValueError as error:
+                raise self._damaged(str(error)) from error
+            more = skip(",}") == "," and skip('"') == '"'
+        if text[at:].strip(_SPACE) or read(_PIECE).strip():
+            raise self._damaged("it goes on after its end")
 
     def facts(self, tile_id: str) -> TileFacts:
         """The facts of a tile; raises ConversionError where there is no entry or it lacks one of them."""
