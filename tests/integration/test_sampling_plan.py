@@ -30,6 +30,7 @@ from sampling.errors import SamplingError, TooFewCellsError, YearsError
 from sampling.plan import sample_locations
 from sampling.splits import blocks_at
 from sampling.table import summary, write_locations
+from tests.footprints import overlaps
 
 CONFIG = SampleConfig(locations=2800, out=Path("locations.parquet"), ecoregions="Ecoregions2017.shp")
 
@@ -169,32 +170,6 @@ def test_the_file_is_geoparquet_that_says_what_it_was_made_from(plan: gpd.GeoDat
     made = json.loads(metadata[b"mmearth"])
     assert (made["seed"], made["locations"], made["years"]) == (0, 2800, [2017, 2018, 2019, 2020])
     assert made["ecoregions"]["source"] == "Ecoregions2017.shp"
-
-
-def overlaps(ids: np.ndarray) -> tuple[float, int]:
-    """Greatest overlap in m² of two footprints, and how many pairs of different zones come within 0.01°.
-
-    Footprints are drawn with 16 points an edge; pairs are found in degrees and measured in their UTM zone,
-    or in an equal-area projection where they have two.
-    """
-    lon, lat = grid.footprints(ids, per_edge=16)
-    lon = np.where(lon < -174, lon + 360, lon)  # zones 60 and 1 side by side
-    shapes = shapely.polygons(np.stack([lon, lat], axis=-1))
-    one, other = shapely.STRtree(shapes).query(shapes, predicate="dwithin", distance=1e-2)
-    one, other = one[one < other], other[one < other]
-    zone = grid.decode(ids).epsg
-    crossing = zone[one] != zone[other]
-    within_zone = shapely.intersection(*(utm_boxes(ids[side[~crossing]]) for side in (one, other)))
-    equal_area = shapely.transform(
-        shapes, Transformer.from_crs(4326, "ESRI:54034", always_xy=True).transform, interleaved=False
-    )
-    between = shapely.intersection(equal_area[one[crossing]], equal_area[other[crossing]])
-    return float(shapely.area([*within_zone, *between]).max(initial=0)), int(crossing.sum())
-
-
-def utm_boxes(ids: np.ndarray) -> np.ndarray:
-    cells = grid.decode(ids)
-    return shapely.box(cells.x0, cells.y0 - cells.size, cells.x0 + cells.size, cells.y0)
 
 
 def test_no_footprints_of_a_plan_overlap(larger: gpd.GeoDataFrame) -> None:
