@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mmearth_train.depthwise import depthwise
 from mmearth_train.encoder import GRN, SIZES, DepthwiseConv, Encoder, UnknownModelError
 from mmearth_train.masking import split_patches
 from mmearth_train.sites import Sites, gather, scatter
+from mmearth_train.variant import VARIANTS, Response, Scope
 
 
 def masks(n: int) -> tuple[Tensor, Tensor]:
@@ -26,8 +28,13 @@ def encoder(size: str = "atto", patch: int = 8) -> Encoder:
     return result
 
 
-def dense(weights: dict[str, Tensor], x: Tensor, depths: tuple[int, ...], stride: int) -> Tensor:
-    """ConvNeXt V2 with MMEarth's stem in plain channels-first convolutions: (N, 12, H, H) to (N, C, h, h)."""
+def dense(
+    weights: dict[str, Tensor], x: Tensor, depths: tuple[int, ...], stride: int, padding: tuple[int, int] = (1, 0)
+) -> list[Tensor]:
+    """ConvNeXt V2 with MMEarth's stem in plain channels-first convolutions: (N, 12, H, W) to four (N, C, h, w).
+
+    ``padding`` is that of the two convolutions of the stem.
+    """
 
     def conv(x: Tensor, name: str, **options: int) -> Tensor:
         return functional.conv2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], **options)
@@ -39,8 +46,9 @@ def dense(weights: dict[str, Tensor], x: Tensor, depths: tuple[int, ...], stride
     def linear(x: Tensor, name: str) -> Tensor:
         return functional.conv2d(x, weights[f"{name}.weight"][:, :, None, None], weights[f"{name}.bias"])
 
-    x = functional.gelu(norm(conv(x, "initial_conv", padding=1), "initial_norm"))
-    x = norm(conv(x, "stem", stride=stride, groups=x.shape[1]), "stem_norm")
+    x = functional.gelu(norm(conv(x, "initial_conv", padding=padding[0]), "initial_norm"))
+    x = norm(conv(x, "stem", stride=stride, padding=padding[1], groups=x.shape[1]), "stem_norm")
+    maps = []
     for stage, depth in enumerate(depths):
         if stage:
             name = f"downsamples.{stage - 1}"
@@ -54,7 +62,8 @@ def dense(weights: dict[str, Tensor], x: Tensor, depths: tuple[int, ...], stride
             gamma, beta = (weights[f"{name}.grn.{part}"][:, None, None] for part in ("gamma", "beta"))
             y = gamma * (y * size / (size.mean(1, keepdim=True) + 1e-6)) + beta + y
             x = x + linear(y, f"{name}.pwconv2")
-    return x
+        maps.append(x)
+    return maps
 
 
 @pytest.mark.parametrize("patch", [8, 16])
@@ -63,8 +72,32 @@ def test_with_all_patches_visible_it_is_the_dense_network(patch: int) -> None:
     everything = torch.arange(49).expand(2, -1)
     with torch.no_grad():
         features = model(images, everything).transpose(1, 2).reshape(2, -1, 7, 7)
-        expected = dense(dict(model.named_parameters()), images, SIZES["atto"][0], patch // 8)
+        *_, expected = dense(dict(model.named_parameters()), images, SIZES["atto"][0], patch // 8)
     assert (features - expected).norm() <= 1e-12 * expected.norm()
+
+
+@pytest.mark.parametrize(("patch", "height", "width"), [(8, 56, 40), (16, 32, 64)])
+def test_whole_images_give_the_dense_networks_maps_at_four_scales(patch: int, height: int, width: int) -> None:
+    model, images = encoder(patch=patch), torch.randn(2, 12, height, width, dtype=torch.float64)
+    with torch.no_grad():
+        found = model.maps(images)
+        expected = dense(dict(model.named_parameters()), images, SIZES["atto"][0], patch // 8)
+    for i, (one, other) in enumerate(zip(found, expected, strict=True)):
+        assert one.shape == (2, 40 * 2**i, 8 * height // patch // 2**i, 8 * width // patch // 2**i)
+        assert (one - other).norm() <= 1e-12 * other.norm()
+
+
+@pytest.mark.parametrize(("patch", "padding", "sides"), [(8, (0, 0), [54, 27, 13, 6]), (16, (0, 1), [56, 28, 14, 7])])
+def test_the_published_classifiers_stem_does_not_pad_its_first_convolution(
+    patch: int, padding: tuple[int, int], sides: list[int]
+) -> None:
+    model, images = encoder(patch=patch), torch.randn(1, 12, 7 * patch, 7 * patch, dtype=torch.float64)
+    with torch.no_grad():
+        found = model.maps(images, "published")
+        expected = dense(dict(model.named_parameters()), images, SIZES["atto"][0], patch // 8, padding)
+    assert [one.shape[-1] for one in found] == sides
+    for one, other in zip(found, expected, strict=True):
+        assert (one - other).norm() <= 1e-12 * other.norm()
 
 
 def test_hidden_pixels_have_no_influence() -> None:
@@ -100,15 +133,44 @@ def test_written_out_gradients_are_those_of_finite_differences() -> None:
     assert torch.autograd.gradcheck(lambda x, *_: grn(x), (x, grn.gamma, grn.beta))
 
 
-def test_a_dead_channel_has_a_finite_gradient() -> None:
-    grn = GRN(4)
-    torch.nn.init.ones_(grn.gamma)
-    x = torch.randn(2, 5, 1, 1, 4)
-    x[..., 2] = 0
-    x.requires_grad_()
-    grn(x).square().sum().backward()
-    assert torch.isfinite(x.grad).all()
-    assert torch.isfinite(grn.gamma.grad).all()
+def test_compilers_see_the_depthwise_convolution_as_one_operation() -> None:
+    """Schema, fake tensors, autograd registration and traced gradients, as torch itself checks them."""
+    torch.manual_seed(0)
+    visible, _ = masks(2)
+    x = torch.randn(2, 19, 2, 2, 3, requires_grad=True)
+    weight = torch.randn(3, 1, 7, 7, requires_grad=True)
+    torch.library.opcheck(depthwise, (x, weight, visible, 7))
+
+
+@pytest.mark.parametrize("scope", ["sample", "batch"])
+def test_normalisation_is_over_the_sites_of_its_scope(scope: Scope) -> None:
+    torch.manual_seed(0)
+    grn = GRN(4, Response(scope, 1e-3)).double()
+    torch.nn.init.normal_(grn.gamma)
+    torch.nn.init.normal_(grn.beta)
+    x = torch.randn(3, 5, 2, 2, 4, dtype=torch.float64)
+    found = grn(x)
+    for n in range(3):
+        sites = x[n].reshape(-1, 4) if scope == "sample" else x.reshape(-1, 4)
+        norm = np.linalg.norm(sites.numpy(), axis=0)
+        scale = 1 + grn.gamma.detach().numpy() * norm / (norm.mean() + 1e-3)
+        np.testing.assert_allclose(found[n].detach(), x[n].numpy() * scale + grn.beta.detach().numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("preset", ["default", "reference"])
+def test_dead_channels_have_finite_gradients(preset: str) -> None:
+    """GELU is exactly 0 far below 0: here for one channel of the first block, and for all of them in the last."""
+    torch.manual_seed(0)
+    model = Encoder("atto", 12, 8, VARIANTS[preset])
+    for layer in model.stages.modules():
+        if isinstance(layer, GRN):
+            torch.nn.init.ones_(layer.gamma)
+    with torch.no_grad():
+        model.stages[0][0].pwconv1.bias[3] = -1e4
+        model.stages[3][1].pwconv1.bias[:] = -1e4
+    visible, _ = masks(2)
+    model(torch.randn(2, 12, 56, 56), visible).square().sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
 
 
 def test_normalisation_of_a_sample_does_not_depend_on_its_batch() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from mmearth_data.modalities import MODEL_INPUT_BANDS
 from mmearth_train.checkpoint import CheckpointError
 from mmearth_train.model import MPMAE, ModelSpec
 from mmearth_train.pretrained import InputShapeError, export_encoder
+from mmearth_train.variant import VARIANTS
 from tests.train_batches import random_batch, random_spec
 
 
@@ -68,6 +70,31 @@ def test_no_data_counts_as_the_mean_and_never_as_nan(file: Path) -> None:
 def test_larger_images_give_larger_maps(file: Path) -> None:
     encoder = mmearth_train.load_encoder(file)
     assert encoder(torch.ones(1, 12, 80, 48), torch.zeros(1, dtype=torch.uint8)).shape[2:] == (10, 6)
+
+
+def test_maps_have_four_scales_and_gradients(file: Path) -> None:
+    encoder = mmearth_train.load_encoder(file)
+    stored, level = images(2)
+    maps = encoder.feature_maps(stored, level)
+    assert [tuple(one.shape) for one in maps] == [(2, 40 * 2**i, 56 // 2**i, 56 // 2**i) for i in range(4)]
+    assert torch.equal(maps[-1], encoder(stored, level))
+    maps[0].sum().backward()
+    assert encoder.encoder.initial_conv.weight.grad is not None
+
+
+def test_features_never_depend_on_the_batch_whatever_pretraining_did(tmp_path: Path) -> None:
+    spec = replace(random_spec(), variant=VARIANTS["reference"])
+    torch.manual_seed(0)
+    path = tmp_path / "encoder.safetensors"
+    trained = MPMAE(spec)
+    for block in trained.encoder.stages[0]:
+        torch.nn.init.ones_(block.grn.gamma)
+    export_encoder(path, spec, trained.encoder)
+    encoder = mmearth_train.load_encoder(path)
+    assert encoder.spec == spec
+    stored, level = images(3)
+    stored[1] *= 3
+    torch.testing.assert_close(encoder.features(stored, level)[:1], encoder.features(stored[:1], level[:1]))
 
 
 def test_the_header_tells_everything_about_the_encoder(file: Path, model: MPMAE) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from mmearth_data.modalities import MODALITIES, MODEL_INPUT_BANDS, UnknownModali
 from mmearth_train.masking import split_patches
 from mmearth_train.model import MPMAE, ModelSpec
 from mmearth_train.tasks import GROUPS, ClassIndex, PretextError, Scaling, Standardise, pretext_names, select_patches
+from mmearth_train.variant import VARIANTS, Variant
 from tests.train_batches import input_scaling, random_batch, random_spec
 
 
@@ -57,8 +59,9 @@ def test_a_mask_is_never_a_pretext_task() -> None:
         pretext_names("cloud_score")
 
 
-def test_the_specification_survives_json() -> None:
-    spec = random_spec(112)
+@pytest.mark.parametrize("preset", ["default", "reference"])
+def test_the_specification_survives_json(preset: str) -> None:
+    spec = replace(random_spec(112), variant=VARIANTS[preset])
     assert ModelSpec.from_json(spec.to_json()) == spec
 
 
@@ -167,3 +170,63 @@ def test_constants_are_judged_on_the_same_targets(model: MPMAE) -> None:
     known = stored[stored != 255].long()
     assert count == len(known)
     assert total.item() == pytest.approx(-sum(math.log(target.task.constant[int(k)]) for k in known), rel=1e-5)
+
+
+@pytest.mark.parametrize("pretext", ["sentinel2", "pixel", "image", "era5,aster"])
+def test_any_choice_of_tasks_trains_every_weight(pretext: str) -> None:
+    names = pretext_names(pretext)
+    torch.manual_seed(0)
+    chosen = MPMAE(random_spec(names=names))
+    found = chosen(random_batch(2), *masks(2))
+    chosen.objective(found).backward()
+    assert len(found.sums) == len(names)
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in chosen.parameters())
+
+
+def test_published_pixels_without_data_are_regressed_as_zeros() -> None:
+    torch.manual_seed(0)
+    spec = replace(random_spec(), variant=Variant(nodata="zero"))
+    filled, batch = MPMAE(spec), random_batch(2)
+    batch["sentinel1"].fill_(MODALITIES["sentinel1"].nodata)
+    visible, masked = masks(2)
+    found = filled(batch, visible, masked)
+    counts = dict(zip(GROUPS["all"], found.counts.tolist(), strict=True))
+    for name in ("sentinel2", "sentinel1", "aster", "canopy_height_eth"):
+        assert counts[name] == 2 * 30 * 64 * len(spec.tasks[GROUPS["all"].index(name)].bands), name
+    excluded = dict(zip(GROUPS["all"], MPMAE(random_spec())(batch, visible, masked).counts.tolist(), strict=True))
+    assert excluded["sentinel1"] == 0
+    for name in ("dynamic_world", "era5", "biome"):
+        assert counts[name] == excluded[name], name
+    with torch.no_grad():
+        prediction = filled.predict(batch, visible, masked)["sentinel1"]
+    torch.testing.assert_close(found.sums[GROUPS["all"].index("sentinel1")], prediction.square().sum())
+
+
+def test_the_published_start_is_wide_where_it_was() -> None:
+    """Pixel losses start near 22 there, near 1 here."""
+    starts = {}
+    for preset in ("default", "reference"):
+        torch.manual_seed(0)
+        found = MPMAE(replace(random_spec(), variant=VARIANTS[preset]))(random_batch(8), *masks(8))
+        starts[preset] = (found.sums / found.counts)[GROUPS["all"].index("sentinel2")].item()
+    assert starts["default"] == pytest.approx(1, abs=0.1)
+    assert starts["reference"] == pytest.approx(22, abs=2)
+
+
+@pytest.mark.parametrize("preset", ["default", "reference"])
+def test_weight_decay_takes_in_what_the_preset_says(preset: str) -> None:
+    chosen = MPMAE(replace(random_spec(), variant=VARIANTS[preset]))
+    for name, parameter in chosen.named_parameters():
+        vector = name.endswith(("bias", "norm.weight", "log_vars"))
+        published = name.endswith(("gamma", "beta", "mask_token"))
+        assert vector + published == (parameter.ndim == 1), name
+        assert chosen.decays(name) == (preset == "reference" if published else not vector), name
+
+
+def test_equal_weighting_adds_the_mean_losses() -> None:
+    torch.manual_seed(0)
+    chosen = MPMAE(replace(random_spec(), variant=Variant(weighting="equal")))
+    found = chosen(random_batch(2), *masks(2))
+    assert chosen.objective(found).item() == pytest.approx((found.sums / found.counts).sum().item(), rel=1e-6)
+    assert "log_vars" in chosen.state_dict()
+    assert "log_vars" not in dict(chosen.named_parameters())
