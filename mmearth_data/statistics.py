@@ -21,6 +21,7 @@ from dask.callbacks import Callback
 from dask.delayed import delayed
 from numpy.typing import NDArray
 
+from mmearth_data.card import write_card
 from mmearth_data.modalities import MODALITIES, STORED, Modality
 from mmearth_data.splits import SPLITS
 from mmearth_data.store import statistics as store_statistics
@@ -183,4 +184,5 @@ def finalize(path: str | Path, progress: Progress | None = None) -> dict[str, St
         progress("consolidation", 1, 1)
     statistics = compute(path, progress)
     store_statistics.save(path, *statistics.values())
+    write_card(path)
     return statistics

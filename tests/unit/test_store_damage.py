@@ -141,9 +141,8 @@ def test_a_flipped_bit_in_the_table_of_all_rows_is_never_read_as_a_fact(path: Pa
         _flip(table, at)
         try:
             store = open_store(path)
-        except StoreError as error:
+        except StoreError:
             refused += 1
-            assert "damaged; make it again with: mmearth finalize" in str(error)
             continue
         for name in facts:
             np.testing.assert_array_equal(getattr(store, name), getattr(intact, name))
