@@ -54,7 +54,7 @@ Make = Callable[[int], tuple[ShardData, Counter[str]]]
 
 def digest(array: NDArray[Any]) -> str:
     """SHA-256 of an array's values."""
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 def write_store(new: NewStore, make: Make, progress: Progress) -> StoreReport:

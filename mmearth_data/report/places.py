@@ -49,7 +49,7 @@ def places(rows: pd.DataFrame) -> Section:
         stored["lon"],
         stored["lat"],
         s=size,
-        c=[BIOME_COLOURS[name] for name in stored["biome"]],
+        c=[BIOME_COLOURS.get(name, VACANT_COLOUR) for name in stored["biome"]],
         linewidths=0,
         alpha=0.9,
         rasterized=len(stored) > _VECTOR_POINTS,

@@ -114,7 +114,7 @@ def test_an_unknown_verb(environment: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["sample", "collect", "status", "finalize", "pretrain", "evaluate", "report", "emulator"]
+    "verb", ["sample", "collect", "status", "finalize", "convert", "pretrain", "evaluate", "report", "emulator"]
 )
 def test_every_verb_explains_itself(environment: dict[str, str], verb: str) -> None:
     result = mmearth(environment, verb, "--help")
