@@ -34,13 +34,13 @@ LSIB_CONTINENTS: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("Caribbean", "Central America", "North America"), "North America"),
         **dict.fromkeys(("Australia", "Oceania"), "Oceania"),
         "South America": "South America",
-        **dict.fromkeys(("Indian Ocean", "South Atlantic"), _SEAS),
+        **dict.fromkeys(("Indian Ocean", "S Atlantic", "South Atlantic"), _SEAS),
     }
 )
 """Continents of the regions (``wld_rgn``) of USDOS/LSIB_SIMPLE/2017.
 
-The layers differ where regions cross continents: Russia is N Asia here and Europe in Natural Earth, and of the islands
-far from land some are South Atlantic or Indian Ocean here that Natural Earth counts to a continent.
+The catalogue lists no regions: these are what scripts that use the layer ask it for. The layers differ where a country
+crosses continents: Natural Earth counts all of Russia to Europe, this one does not.
 """
 _REACH_DEGREES = 0.5
 """Centres off every polygon (coasts and islets that the layer simplifies away) get the nearest country this near."""

@@ -21,7 +21,8 @@ from mmearth_data.store import StoreError
 SHOWN = 15
 """Countries in the table; the plan's metadata has them all."""
 COLOURS = {"tiles": "#2e9d72", "plan": "#8fb8d8", "land": "#8a8f94", "published data sets": "#e0a458"}
-_CELL_DEGREES = 5
+_CELLS = {0: 10, 2000: 5}
+"""Edge in degrees of the map's cells at the equator, by least number of tiles: few tiles say little of small cells."""
 _EARTH_KM2 = 510.07e6
 _GROUPINGS = ("continent", "country", "realm", "biome", "latitude")
 _COLUMNS = ("continent", "country", "realm")
@@ -190,7 +191,8 @@ def _bars(groups: Groups, located: pd.Series[str]) -> Figure:
 
 def _map(stored: pd.DataFrame) -> Figure:
     """Tiles per 1000 km² in cells of equal area: longitude against the sine of latitude."""
-    columns, lines = 360 // _CELL_DEGREES, 180 // _CELL_DEGREES
+    edge = max((least, degrees) for least, degrees in _CELLS.items() if len(stored) >= least)[1]
+    columns, lines = 360 // edge, 180 // edge
     counts, _, _ = np.histogram2d(
         np.sin(np.radians(stored["lat"])), stored["lon"], bins=(lines, columns), range=((-1, 1), (-180, 180))
     )
@@ -210,9 +212,9 @@ def _map(stored: pd.DataFrame) -> Figure:
     )
     axes.grid(visible=False)
     parallels = (-60, -30, -15, 0, 15, 30, 45, 60, 75)
-    axes.set_yticks(np.sin(np.radians(parallels)), [_parallel(degrees) for degrees in parallels])
+    axes.set_yticks(np.sin(np.radians(parallels)), [_parallel(degrees).replace(" ", "") for degrees in parallels])
     axes.set_xticks(
-        range(-180, 181, 30), [f"{abs(x)}°{' W' if x < 0 else ' E' if x else ''}" for x in range(-180, 181, 30)]
+        range(-180, 181, 30), [f"{abs(x)}°{'W' if x < 0 else 'E' if x else ''}" for x in range(-180, 181, 30)]
     )
     axes.set_ylim(np.sin(np.radians(-60)), 1)
     figure.colorbar(image, ax=axes, label="tiles per 1000 km², in cells of equal area", pad=0.01)

@@ -39,8 +39,8 @@ def sections(path: Path) -> list[Section]:
     status = store.status[rows["row"].to_numpy()]
     return [
         places(rows),
-        geography(rows, plan_geography(path)),
         balance(rows, layout.rows),
+        geography(rows, plan_geography(path)),
         absences(rows, status, store.modalities),
         tiles(store, rows),
     ]
