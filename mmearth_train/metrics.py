@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 FILE_NAME = "metrics.jsonl"
+_TAIL_BYTES = 1 << 16
 
 
 def append(out: Path, line: dict[str, Any]) -> None:
@@ -27,3 +28,20 @@ def rewind(out: Path, step: int) -> None:
     temporary = path.with_name(f"{FILE_NAME}.tmp")
     temporary.write_text("".join(kept), encoding="utf-8")
     temporary.replace(path)
+
+
+def last(out: Path, split: str) -> dict[str, Any] | None:
+    """The newest whole line of ``split`` (train or val) among the last ones, however long the run is; None for none."""
+    path = out / FILE_NAME
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        start = max(0, path.stat().st_size - _TAIL_BYTES)
+        file.seek(start)
+        texts = file.read().splitlines(keepends=True)
+    for text in reversed(texts[1:] if start else texts):
+        if text.endswith(b"\n"):
+            line: dict[str, Any] = json.loads(text)
+            if line["split"] == split:
+                return line
+    return None

@@ -1,0 +1,37 @@
+"""The flow around the trainer shows what the run's metrics say."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.commands import shared_server
+from tests.synthetic import make_store
+
+
+def test_the_flow_publishes_progress_and_losses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = make_store(tmp_path / "store", rows=28, tile_pixels=64, shard_rows=28, seed=1)
+    options = ("--preset", "demo", "--epochs", "1", "--pretext", "sentinel2,biome", "--threads", "1")
+    out = tmp_path / "run"
+    with shared_server(tmp_path / "prefect") as environment:
+        for name, value in environment.items():
+            monkeypatch.setitem(os.environ, name, value)
+        from flows.pretrain import pretrain
+
+        assert pretrain(store, out, options) == out
+        answer = requests.post(f"{environment['PREFECT_API_URL']}/artifacts/filter", json={}, timeout=60)
+    shown = {artifact["key"]: artifact for artifact in answer.json()}
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    training, validation = ([line for line in lines if line["split"] == split] for split in ("train", "val"))
+    step, loss = training[-1]["step"], training[-1]["loss"]
+    assert shown["pretraining"]["data"] == 100
+    assert f"step {step} of {step}, loss {loss:.4g}" in shown["pretraining"]["description"]
+    rows = {row["task"]: row for row in json.loads(shown["pretraining-losses"]["data"])}
+    assert rows.keys() == {"sentinel2", "biome"}
+    for name, row in rows.items():
+        assert float(row["validation"]) == pytest.approx(validation[-1]["tasks"][name], rel=1e-3)
+        assert float(row["best constant"]) == pytest.approx(validation[-1]["constant"][name], rel=1e-3)
