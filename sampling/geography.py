@@ -17,26 +17,17 @@ import pandas as pd
 import shapely
 
 from mmearth_data.grid import NORTHERN_LIMIT, SOUTHERN_LIMIT, FloatArray
+from mmearth_data.latitudes import BANDS, bands_at
 from sampling import survey
 from sampling.countries import countries_at
 from sampling.ecoregions import covered_areas
 from sampling.keyed import IntArray
 
-BAND_DEGREES = 10
-"""Height of a latitude band."""
 COMPARED = 0.01
 """Least share of the land for a group to count where the densest and the sparsest are sought."""
 _POINTS = 200_000
 """Points over the bounds of the layer; over all of coverage one per 2,300 km²."""
 _GOLDEN = (5**0.5 - 1) / 2
-
-
-def _parallel(degrees: int) -> str:
-    return f"{abs(degrees)}°{' S' if degrees < 0 else ' N' if degrees else ''}"
-
-
-_BANDS = [f"{_parallel(south)} to {_parallel(south + BAND_DEGREES)}" for south in range(-90, 90, BAND_DEGREES)]
-"""Names of the latitude bands from south to north."""
 
 Names: TypeAlias = "pd.Series[str]"  # of strings, one per location or point
 Geometries = npt.NDArray[np.object_]
@@ -69,7 +60,7 @@ def geography(table: gpd.GeoDataFrame, regions: gpd.GeoDataFrame, nations: gpd.G
         for name, column in (("continent", "CONTINENT"), ("country", "ADMIN")):
             land[name] = pd.Series([*nations[column], ""], dtype="str").take(nation)
     shares = {name: _shares(located[name], land[name], km2) if name in land else None for name in located}
-    (shares["latitude"] or []).sort(key=lambda group: -_BANDS.index(group["name"]))
+    (shares["latitude"] or []).sort(key=lambda group: -BANDS.index(group["name"]))
     for group in shares["continent"] or []:
         group["survey_share"] = survey.SHARES.get(group["name"])
         group["largest"] = _largest(land["country"], km2, (land["continent"] == group["name"]).to_numpy())
@@ -125,8 +116,7 @@ def _shares(located: Names, land: Names, km2: FloatArray) -> list[dict[str, Any]
 
 def _bands(lat: FloatArray) -> Names:
     """The latitude band of each point, by name."""
-    number = np.floor((lat + 90) / BAND_DEGREES).astype(np.int64)
-    return pd.Series(_BANDS, dtype="str").take(np.clip(number, 0, len(_BANDS) - 1))
+    return pd.Series(BANDS, dtype="str").take(bands_at(lat))
 
 
 def _largest(country: Names, km2: FloatArray, here: npt.NDArray[np.bool_]) -> dict[str, Any] | None:

@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from mmearth_data.latitudes import BANDS, bands_at, parallel
+from mmearth_data.report.places import meridian
 from mmearth_data.report.section import Fact, Section
 from mmearth_data.store import StoreError
 
@@ -57,8 +59,9 @@ def geography(rows: pd.DataFrame, plan: Mapping[str, Any] | None) -> Section:
         )
         return Section("Geography", "geography", (note, _map(stored)) if len(stored) else (note,))
     shares, merit, survey = plan["shares"], plan["merit"], plan["survey"]
+    bands = pd.Series(np.array(BANDS)[bands_at(stored["lat"].to_numpy())], dtype="str")
     tables = {
-        "latitude": _table(shares["latitude"], _latitudes(stored), "latitude band"),
+        "latitude": _table(shares["latitude"], bands, "latitude band"),
         **{name: _table(shares[name], stored[name], name) for name in _COLUMNS if shares[name] is not None},
     }
     lead = (
@@ -156,16 +159,6 @@ def _largest(group: Mapping[str, Any]) -> str:
     return f"{largest['country']} {_percent(largest['land_share'])}" if largest and largest["country"] else "–"
 
 
-def _latitudes(stored: pd.DataFrame) -> pd.Series[str]:
-    """Each tile's latitude band, named as plans name them."""
-    south = (np.floor(stored["lat"] / 10) * 10).clip(-90, 80).astype(int)
-    return pd.Series([f"{_parallel(low)} to {_parallel(low + 10)}" for low in south], dtype="str")
-
-
-def _parallel(degrees: int) -> str:
-    return f"{abs(degrees)}°{' S' if degrees < 0 else ' N' if degrees else ''}"
-
-
 def _bars(groups: Groups, located: pd.Series[str]) -> Figure:
     """Shares by continent: tiles, plan, land and published data sets as bars of each."""
     shown = [group for group in groups if max(group["share"], group["land_share"], group["survey_share"] or 0) >= 0.005]
@@ -212,10 +205,8 @@ def _map(stored: pd.DataFrame) -> Figure:
     )
     axes.grid(visible=False)
     parallels = (-60, -30, -15, 0, 15, 30, 45, 60, 75)
-    axes.set_yticks(np.sin(np.radians(parallels)), [_parallel(degrees).replace(" ", "") for degrees in parallels])
-    axes.set_xticks(
-        range(-180, 181, 30), [f"{abs(x)}°{'W' if x < 0 else 'E' if x else ''}" for x in range(-180, 181, 30)]
-    )
+    axes.set_yticks(np.sin(np.radians(parallels)), [parallel(degrees) for degrees in parallels])
+    axes.set_xticks(range(-180, 181, 30), [meridian(degrees) for degrees in range(-180, 181, 30)])
     axes.set_ylim(np.sin(np.radians(-60)), 1)
     figure.colorbar(image, ax=axes, label="tiles per 1000 km², in cells of equal area", pad=0.01)
     return figure

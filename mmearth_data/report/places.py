@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
+from mmearth_data.latitudes import parallel
 from mmearth_data.modalities import BIOME_NAMES
 from mmearth_data.report.section import Section
 
@@ -40,8 +41,8 @@ def places(rows: pd.DataFrame) -> Section:
     figure = Figure(figsize=(11, 4.55), layout="constrained")
     figure.set_label(f"Map of {int(rows['stored'].sum())} stored locations by biome")
     axes = figure.add_subplot(xlim=(-180, 180), ylim=(-60, 85), aspect="equal")
-    axes.set_xticks(range(-180, 181, 30), [_longitude(x) for x in range(-180, 181, 30)])
-    axes.set_yticks(range(-60, 85, 20), [_latitude(y) for y in range(-60, 85, 20)])
+    axes.set_xticks(range(-180, 181, 30), [meridian(x) for x in range(-180, 181, 30)])
+    axes.set_yticks(range(-60, 85, 20), [parallel(y) for y in range(-60, 85, 20)])
     axes.axhline(0, color="#8a8f94", linewidth=0.8)
     size = 14 if len(rows) < 2000 else 4
     stored, vacant = rows[rows["stored"]], rows[~rows["stored"] & rows["lon"].notna()]
@@ -60,7 +61,7 @@ def places(rows: pd.DataFrame) -> Section:
     if len(vacant):
         legend[f"gave way, vacant ({len(vacant):,})"] = VACANT_COLOUR
     lead = (
-        f"{len(stored):,} tiles from {_latitude(stored['lat'].min())} to {_latitude(stored['lat'].max())} "
+        f"{len(stored):,} tiles from {parallel(stored['lat'].min())} to {parallel(stored['lat'].max())} "
         f"in {stored['ecoregion'].nunique():,} ecoregions."
         if len(stored)
         else "No tile is stored yet; fetch with: mmearth collect"
@@ -68,9 +69,6 @@ def places(rows: pd.DataFrame) -> Section:
     return Section("Places", "places", (lead, figure, legend))
 
 
-def _longitude(degrees: float) -> str:
+def meridian(degrees: float) -> str:
+    """A meridian by name, such as 30°E, to whole degrees."""
     return f"{abs(degrees):.0f}°{'W' if degrees < 0 else 'E' if degrees else ''}"
-
-
-def _latitude(degrees: float) -> str:
-    return f"{abs(degrees):.0f}°{'S' if degrees < 0 else 'N' if degrees else ''}"

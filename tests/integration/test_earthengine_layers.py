@@ -230,3 +230,12 @@ def test_pages_that_fail_are_typed_and_nothing_is_kept(tmp_path: Path) -> None:
 def test_a_file_is_read_as_a_file(lsib: Path, tmp_path: Path) -> None:
     frame = read_layer.fn(settings(tmp_path, None, None), COUNTRY_LAYER, str(lsib), told)
     assert len(frame) == 241
+
+
+def test_without_a_service_a_layer_that_was_never_kept_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(Rejected, match="name a Google Cloud project with --project") as caught:
+        read_layer.fn(settings(tmp_path, None, None), COUNTRY_LAYER, FROM_EARTH_ENGINE, told)
+    assert "\n" not in str(caught.value)

@@ -93,12 +93,12 @@ def test_land_of_latitude_bands_is_that_of_clipped_polygons(
     ecoregions: gpd.GeoDataFrame, found: dict[str, dict[str, Any]]
 ) -> None:
     total = ecoregions.clip(COVERAGE).to_crs(EQUAL_AREA).geometry.area.sum()
-    edges = {"60° N to 70° N": (60, 70), "0° to 10° N": (0, 10), "10° S to 0°": (-10, 0), "60° S to 50° S": (-56, -50)}
+    edges = {"60°N to 70°N": (60, 70), "0° to 10°N": (0, 10), "10°S to 0°": (-10, 0), "60°S to 50°S": (-56, -50)}
     for name, (south, north) in edges.items():
         band = ecoregions.clip((-180, south, 180, north)).to_crs(EQUAL_AREA).geometry.area.sum()
         assert found["latitude"][name]["land_share"] == pytest.approx(band / total, abs=1e-3)
     bands = list(found["latitude"])
-    assert (bands[0], bands[-1]) == ("80° N to 90° N", "60° S to 50° S")
+    assert (bands[0], bands[-1]) == ("80°N to 90°N", "60°S to 50°S")
 
 
 def test_locations_are_counted_where_a_join_in_another_projection_puts_them(
