@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,9 +12,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mmearth_train import losses
 from mmearth_train.distributed import Processes
-from mmearth_train.feed import Batch
 from mmearth_train.model import MPMAE, Losses
 from mmearth_train.precision import autocast
+
+if TYPE_CHECKING:
+    from mmearth_train.feed import Batch
 
 
 class Found(NamedTuple):

@@ -1,4 +1,4 @@
-"""A machine that only trains needs no Earth Engine, no GeoPandas and no Prefect."""
+"""A machine that only trains needs no Earth Engine, no GeoPandas, no Prefect, and nothing of evaluation or reports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import pytest
 
 from tests.synthetic import make_store
 
-ABSENT = ("ee", "geopandas", "pyogrio", "pyproj", "shapely", "rasterio", "prefect", "stamina")
+ABSENT = (
+    *("ee", "geopandas", "pyogrio", "pyproj", "shapely", "rasterio", "prefect", "stamina"),
+    *("jinja2", "matplotlib", "scipy", "sklearn", "h5py"),
+)
 WITHOUT = f"import sys; sys.modules.update(dict.fromkeys({ABSENT!r})); from flows.cli import main; main()"
 """A module that is None in sys.modules cannot be imported, as if it were not installed."""
 
@@ -28,10 +31,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_pretraining_runs_without_the_collecting_packages(store: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     result = _mmearth(
-        "pretrain", "--store", store, "--out", run, "--preset", "demo", "--epochs", 1, "--pretext", "sentinel2"
+        *("pretrain", "--store", store, "--out", run, "--preset", "demo", "--epochs", 1, "--pretext", "sentinel2"),
+        *("--threads", 1, "--tensorboard"),
     )
     assert result.returncode == 0, result.stderr
     assert (run / "encoder.safetensors").is_file()
+    assert list((run / "tensorboard").glob("events.*"))
 
 
 def test_a_verb_that_needs_more_says_what_to_install() -> None:
