@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from mmearth_data.modalities import MODALITIES
 from mmearth_data.store import Store, StoreError, open_store
-from mmearth_train.loader import Loader, cyclic
+from mmearth_train.loader import Loader, cyclic, scalings
+from mmearth_train.tasks import ClassIndex, Standardise
 from tests.synthetic import make_store
 
 NAMES = ("sentinel2", "esa_worldcover", "aster", "era5", "month")
@@ -142,3 +146,66 @@ def test_an_unknown_time_has_no_month() -> None:
     assert np.isnan(cyclic("month", np.zeros(1), np.zeros(1), np.array([np.iinfo(np.int64).min]))).all()
 
 
+@pytest.mark.parametrize("world", [2, 3, 8])
+@pytest.mark.parametrize("augment", [True, False])
+def test_processes_together_deliver_the_batches_of_one(store: Store, world: int, augment: bool) -> None:
+    whole = list(loader(store, augment=augment).epoch(2))
+    shares = [list(loader(store, augment=augment, rank=r, world=world).epoch(2)) for r in range(world)]
+    for batch, *parts in zip(whole, *shares, strict=True):
+        sizes = [len(part["level"]) for part in parts]
+        assert max(sizes) - min(sizes) <= 1
+        assert equal({name: torch.cat([part[name] for part in parts]) for name in batch}, batch)
+
+
+def test_a_process_outside_the_world_is_refused(store: Store) -> None:
+    with pytest.raises(ValueError, match="rank must be one of 0 to 1, not 2"):
+        loader(store, rank=2, world=2)
+
+
+def test_nothing_depends_on_the_number_of_threads(store: Store) -> None:
+    one, four = (list(loader(store, threads=n, memory_bytes=0).epoch(3)) for n in (1, 4))
+    assert all(equal(a, b) for a, b in zip(one, four, strict=True))
+
+
+def test_memory_is_used_again_but_never_while_a_batch_is_kept(store: Store) -> None:
+    reader = loader(store, memory_bytes=0, window_rows=32)
+    kept = [{name: values[:1] for name, values in batch.items()} for batch in reader.epoch(0)]
+    before = [{name: values.clone() for name, values in batch.items()} for batch in kept]
+    places = set()
+    for epoch in range(1, 6):
+        for batch in reader.epoch(epoch):
+            places.add(batch["sentinel2"].data_ptr())
+            del batch
+    assert all(equal(a, b) for a, b in zip(kept, before, strict=True))
+    assert not places & {batch["sentinel2"].data_ptr() for batch in kept}
+    # Five epochs need no more memory than one: what the window holds and what is made ahead.
+    assert len(places) <= reader.batches + 2
+
+
+def test_scaled_batches_are_what_the_model_makes_of_stored_ones(store: Store) -> None:
+    names = (*NAMES, "sentinel1", "canopy_height_eth", "dynamic_world", "biome")
+    rows = store.select("train")
+    options: dict[str, Any] = {"batch_size": 10, "crop": 56, "seed": 3}
+    numbers = scalings(store, names)
+    stored = Loader(store, rows, names, **options).epoch(1)
+    scaled = Loader(store, rows, names, scaling=numbers, **options).epoch(1)
+    for plain, ready in zip(stored, scaled, strict=True):
+        for name in names:
+            modality, last = MODALITIES[name], plain[name].movedim(1, -1)
+            if modality.kind == "categorical":
+                assert torch.equal(ClassIndex(modality)(last), ready[name][:, 0])
+            elif modality.kind == "cyclic":
+                assert torch.equal(plain[name], ready[name])
+            else:
+                expected, valid = Standardise(modality, modality.bands, numbers[name])(last, plain["level"])
+                found = ready[name].movedim(1, -1)
+                assert torch.equal(valid, ~found.isnan())
+                torch.testing.assert_close(torch.where(valid, found, 0.0), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_threads_end_when_nobody_listens(store: Store) -> None:
+    batches = loader(store, batch_size=2, memory_bytes=0).epoch(0)
+    next(batches)
+    assert any(thread.name.startswith("mmearth-loader") for thread in threading.enumerate())
+    batches.close()  # type: ignore[attr-defined]
+    assert not any(thread.name.startswith("mmearth-loader") for thread in threading.enumerate())
