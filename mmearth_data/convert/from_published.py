@@ -81,7 +81,8 @@ def import_published(
     """
     files = published.Files.find(Path(source))
     try:
-        data = h5py.File(files.data, "r")
+        # Locks that a file system does not have must not keep anybody from reading.
+        data = h5py.File(files.data, "r", locking="best-effort")
     except OSError as error:
         raise ConversionError(f"{files.data} cannot be read as HDF5 ({error}); download it again") from error
     with data, TileInfoFile(files.tile_info) as facts:
@@ -136,12 +137,23 @@ def _check_ids(data: h5py.File, rows: int) -> None:
     """Raise ConversionError where a tile id is no number or occurs twice; eight bytes of memory per row."""
     ids = np.empty(rows, dtype=np.int64)
     for start in range(0, rows, _IDS_AT_ONCE):
-        names = data[published.METADATA][start : start + _IDS_AT_ONCE][published.TILE_ID]
+        names = _read(data, published.METADATA, start, start + _IDS_AT_ONCE)[published.TILE_ID]
         ids[start : start + len(names)] = [location_id(name.decode()) for name in names]
     ids.sort()
     twice = ids[1:][ids[1:] == ids[:-1]]
     if twice.size:
         raise ConversionError(f"tile {-1 - int(twice[0])} is named twice by {data.filename}; download it again")
+
+
+def _read(data: h5py.File, name: str, start: int, stop: int) -> NDArray[Any]:
+    """Rows of an array; raises ConversionError where the file is damaged."""
+    try:
+        values: NDArray[Any] = data[name][start:stop]
+    except OSError as error:
+        raise ConversionError(
+            f"rows {start} to {stop} of {name} in {data.filename} cannot be read ({error}); download it again"
+        ) from error
+    return values
 
 
 def _splits(file: Path, rows: int) -> NDArray[np.int8]:
@@ -170,12 +182,12 @@ def _shard(source: _Source, shard: int, shard_rows: int) -> tuple[ShardData, Cou
     for start in range(0, filled, _RUN):
         stop = min(start + _RUN, filled)
         for modality in published.published():
-            values = source.data[modality.name][first + start : first + stop]
+            values = _read(source.data, modality.name, first + start, first + stop)
             arrays[modality.name][start:stop], impossible = published.decode(modality, values)
             counts[modality.name] += impossible
     status = np.zeros((shard_rows, len(STORED)), dtype=np.uint8)
     records: list[dict[str, Any]] = []
-    names = source.data[published.METADATA][first : first + filled]
+    names = _read(source.data, published.METADATA, first, first + filled)
     for at, (tile_id, level) in enumerate(zip(names[published.TILE_ID], names["S2_type"], strict=True)):
         name = tile_id.decode()
         facts = source.facts.facts(name)

@@ -266,8 +266,11 @@ def _verify(data: Path, records: list[dict[str, Any]], progress: Progress) -> No
         for done, record in enumerate(records, start=1):
             for name, expected in record["crc32"].items():
                 found = 0
-                for piece in _pieces(first, record["rows"]):
-                    found = zlib.crc32(file[name][piece].tobytes(), found)
+                try:
+                    for piece in _pieces(first, record["rows"]):
+                        found = zlib.crc32(file[name][piece].tobytes(), found)
+                except OSError as error:
+                    raise ConversionError(f"{name} of {data} cannot be read back ({error}); check the disk") from error
                 if found != expected:
                     raise ConversionError(
                         f"{name} of {data} is not what was written; check the disk, remove {data.parent} and run again"

@@ -179,6 +179,7 @@ def test_impossible_values_are_said(published: Published, store: Store, caplog: 
         (lambda f: _edit_h5(f, lambda file: file["metadata"].__setitem__(0, ("a7", "l2a"))), "no whole number"),
         (lambda f: _edit_h5(f, lambda file: file["metadata"].__setitem__(1, file["metadata"][0])), "named twice"),
         (lambda f: _forget(f), "has no entry of tile"),
+        (lambda f: _flip(f), "rows .* of sentinel2 in .* cannot be read"),
     ],
 )  # fmt: skip
 def test_files_that_do_not_fit_are_refused(tmp_path: Path, break_it: object, says: str) -> None:
@@ -192,6 +193,15 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path, break_it: object, say
 def _edit_h5(folder: Path, edit: object) -> None:
     with h5py.File(folder / "data_x.h5", "r+") as file:
         edit(file)  # type: ignore[operator]
+
+
+def _flip(folder: Path) -> None:
+    """Change bytes in the middle of one compressed tile."""
+    with h5py.File(folder / "data_x.h5") as data:
+        chunk = data["sentinel2"].id.get_chunk_info(7)
+    with (folder / "data_x.h5").open("r+b") as file:
+        file.seek(chunk.byte_offset + chunk.size // 2)
+        file.write(b"\x00" * 16)
 
 
 def _forget(folder: Path) -> None:
