@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -18,6 +18,7 @@ def order_of(rows: NDArray[np.int64], batches: int, epoch: int = 0, window_rows:
     return shuffled(rows, rows + 1000, sizes, 5, epoch, rows_per_group=GROUP, window_rows=window_rows)
 
 
+@settings(deadline=None)
 @given(
     st.sets(st.integers(0, 3000), min_size=1, max_size=600),
     st.integers(1, 40),

@@ -1,0 +1,123 @@
+"""Decoding straight into place gives what Zarr gives, names what is damaged, and leaves foreign encodings to Zarr."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmearth_data.modalities import STORED
+from mmearth_data.store import Store, StoreError, layout, open_store
+from mmearth_data.store.codecs import CODEC_SETS
+from mmearth_data.store.direct import chunk_reader
+from tests.synthetic import make_store
+
+ROWS, SHARD_ROWS = 112, 56
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # Two chunks of 28 tiles make a shard.
+    return make_store(tmp_path_factory.mktemp("direct") / "s", rows=ROWS, tile_pixels=64, shard_rows=SHARD_ROWS)
+
+
+@pytest.fixture(scope="module")
+def store(path: Path) -> Store:
+    return open_store(path)
+
+
+@pytest.mark.parametrize("codecs", CODEC_SETS)
+def test_every_array_of_a_store_is_read_directly(tmp_path: Path, codecs: str) -> None:
+    layout.create(tmp_path / "s", tile_pixels=64, shard_rows=224, attrs={}, codecs=codecs)  # type: ignore[arg-type]
+    arrays = layout.read_layout(tmp_path / "s").arrays
+    assert all(chunk_reader(arrays[modality.name]) is not None for modality in STORED)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.sampled_from([m.name for m in STORED]), st.integers(0, ROWS), st.integers(0, ROWS))
+def test_any_rows_are_those_that_zarr_reads(path: Path, store: Store, name: str, a: int, b: int) -> None:
+    start, stop = sorted((a, b))
+    expected = zarr.open_array(path / name, mode="r")[start:stop]
+    found = store.read(name, start, stop)
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
+    out = np.empty_like(found)
+    assert store.read(name, start, stop, out=out) is out
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_threads_do_not_disturb_each_other(store: Store) -> None:
+    jobs = [(name, chunk) for name in ("sentinel2", "aster", "esa_worldcover", "era5") for chunk in range(4)] * 4
+
+    def read(job: tuple[str, int]) -> bytes:
+        return store.read(job[0], job[1] * 28, job[1] * 28 + 28).tobytes()
+
+    alone = [read(job) for job in jobs]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(read, jobs)) == alone
+
+
+def test_damage_names_rows_modality_and_file_and_spares_the_other_chunks(path: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(path, tmp_path / "s"))
+    file = copy / "sentinel1" / "c" / "1" / "0" / "0" / "0"
+    content = bytearray(file.read_bytes())
+    rows = open_store(copy).chunk_rows
+    chunks = SHARD_ROWS // rows
+    index = np.frombuffer(bytes(content[-16 * chunks - 4 : -4]), "<u8").reshape(-1, 2)
+    content[int(index[1, 0]) + 100] ^= 1
+    file.write_bytes(content)
+    store = open_store(copy)
+    first = SHARD_ROWS + rows
+    with pytest.raises(StoreError, match=rf"^rows {first} to {first + rows} of sentinel1 .*CRC-32C.*c/1/0/0/0 is dam"):
+        store.read("sentinel1", SHARD_ROWS, 2 * SHARD_ROWS)
+    np.testing.assert_array_equal(
+        store.read("sentinel1", SHARD_ROWS, first), open_store(path).read("sentinel1", SHARD_ROWS, first)
+    )
+
+
+def test_a_chunk_that_was_never_written_is_an_error_and_not_no_data(path: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(path, tmp_path / "s"))
+    array = zarr.open_array(copy / "esa_worldcover", mode="r+")
+    rows = open_store(copy).chunk_rows
+    array[:rows] = array.fill_value
+    file = copy / "esa_worldcover" / "c" / "0" / "0" / "0" / "0"
+    record = next((copy / "_commits").glob("000000.json"))
+    document = json.loads(record.read_text())
+    document["files"]["esa_worldcover/c/0/0/0/0"]["size"] = file.stat().st_size
+    record.write_text(json.dumps(document))
+    with pytest.raises(StoreError, match=r"rows 0 to \d+ of esa_worldcover .*the chunk is not in the file"):
+        open_store(copy).read("esa_worldcover", 0, 1)
+
+
+def test_another_encoding_is_read_through_zarr(path: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(path, tmp_path / "s"))
+    expected = open_store(path).read("aster", 3, 40)
+    values = zarr.open_array(copy / "aster", mode="r")[:]
+    shutil.rmtree(copy / "aster" / "c")
+    zarr.create_array(
+        copy / "aster",
+        data=values,
+        chunks=(7, *values.shape[1:]),
+        shards=(SHARD_ROWS, *values.shape[1:]),
+        compressors=zarr.codecs.GzipCodec(level=1),
+        overwrite=True,
+        dimension_names=["location", "aster_band", "y", "x"],
+    )
+    root = json.loads((copy / "zarr.json").read_text())
+    root["consolidated_metadata"]["metadata"]["aster"] = json.loads((copy / "aster" / "zarr.json").read_text())
+    (copy / "zarr.json").write_text(json.dumps(root))
+    for record in (copy / "_commits").glob("*.json"):
+        document = json.loads(record.read_text())
+        for name in document["files"]:
+            if name.startswith("aster/"):
+                document["files"][name]["size"] = (copy / name).stat().st_size
+        record.write_text(json.dumps(document))
+    assert chunk_reader(layout.read_layout(copy).arrays["aster"]) is None
+    np.testing.assert_array_equal(open_store(copy).read("aster", 3, 40), expected)
