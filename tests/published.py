@@ -7,7 +7,7 @@ where the layout's odd values come from (127 in canopy heights, −32768 in elev
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,6 @@ class Published:
     """Canopy values that are neither heights nor no-data."""
     classless: int
     """The row whose biome and ecoregion are unknown."""
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 def write_published(folder: Path, *, tiles: int = 70, side: int = 16, seed: int = 5) -> Published:

@@ -13,6 +13,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from mmearth_data import checks
 from mmearth_data.convert import published
+from mmearth_data.convert.inflating import read_rows
 from mmearth_data.convert.journal import ConversionError, Progress, no_progress
 from mmearth_data.convert.stores import NewStore, StoreReport, write_store
 from mmearth_data.convert.tile_info import POLARISATIONS, TileFacts, TileInfoFile
@@ -59,6 +61,7 @@ class _Source:
     """The opened files, and what is known of every row."""
 
     data: h5py.File
+    pool: Executor
     facts: TileInfoFile
     rows: int
     tile_pixels: int
@@ -85,10 +88,10 @@ def import_published(
         data = h5py.File(files.data, "r", locking="best-effort")
     except OSError as error:
         raise ConversionError(f"{files.data} cannot be read as HDF5 ({error}); download it again") from error
-    with data, TileInfoFile(files.tile_info) as facts:
+    with data, TileInfoFile(files.tile_info) as facts, ThreadPoolExecutor() as pool:
         rows, tile_pixels = _check(data, files.data)
-        _check_ids(data, rows)
-        opened = _Source(data, facts, rows, tile_pixels, _splits(files.splits, rows))
+        _check_ids(data, rows, pool)
+        opened = _Source(data, pool, facts, rows, tile_pixels, _splits(files.splits, rows))
         report = write_store(
             NewStore(
                 path=Path(store),
@@ -133,11 +136,11 @@ def _check(data: h5py.File, file: Path) -> tuple[int, int]:
     return rows, side
 
 
-def _check_ids(data: h5py.File, rows: int) -> None:
+def _check_ids(data: h5py.File, rows: int, pool: Executor) -> None:
     """Raise ConversionError where a tile id is no number or occurs twice; eight bytes of memory per row."""
     ids = np.empty(rows, dtype=np.int64)
     for start in range(0, rows, _IDS_AT_ONCE):
-        names = _read(data, published.METADATA, start, start + _IDS_AT_ONCE)[published.TILE_ID]
+        names = _read(data, published.METADATA, start, start + _IDS_AT_ONCE, pool)[published.TILE_ID]
         ids[start : start + len(names)] = [location_id(name.decode()) for name in names]
     ids.sort()
     twice = ids[1:][ids[1:] == ids[:-1]]
@@ -145,15 +148,14 @@ def _check_ids(data: h5py.File, rows: int) -> None:
         raise ConversionError(f"tile {-1 - int(twice[0])} is named twice by {data.filename}; download it again")
 
 
-def _read(data: h5py.File, name: str, start: int, stop: int) -> NDArray[Any]:
+def _read(data: h5py.File, name: str, start: int, stop: int, pool: Executor) -> NDArray[Any]:
     """Rows of an array; raises ConversionError where the file is damaged."""
     try:
-        values: NDArray[Any] = data[name][start:stop]
+        return read_rows(data[name], start, stop, pool)
     except OSError as error:
         raise ConversionError(
             f"rows {start} to {stop} of {name} in {data.filename} cannot be read ({error}); download it again"
         ) from error
-    return values
 
 
 def _splits(file: Path, rows: int) -> NDArray[np.int8]:
@@ -182,12 +184,12 @@ def _shard(source: _Source, shard: int, shard_rows: int) -> tuple[ShardData, Cou
     for start in range(0, filled, _RUN):
         stop = min(start + _RUN, filled)
         for modality in published.published():
-            values = _read(source.data, modality.name, first + start, first + stop)
-            arrays[modality.name][start:stop], impossible = published.decode(modality, values)
+            rows = _read(source.data, modality.name, first + start, first + stop, source.pool)
+            arrays[modality.name][start:stop], impossible = published.decode(modality, rows)
             counts[modality.name] += impossible
     status = np.zeros((shard_rows, len(STORED)), dtype=np.uint8)
     records: list[dict[str, Any]] = []
-    names = _read(source.data, published.METADATA, first, first + filled)
+    names = _read(source.data, published.METADATA, first, first + filled, source.pool)
     for at, (tile_id, level) in enumerate(zip(names[published.TILE_ID], names["S2_type"], strict=True)):
         name = tile_id.decode()
         facts = source.facts.facts(name)
