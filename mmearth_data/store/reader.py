@@ -25,7 +25,7 @@ from mmearth_data.store import rows
 from mmearth_data.store import statistics as store_statistics
 from mmearth_data.store.commits import FileRecord, array_file_name, committed, read_record
 from mmearth_data.store.direct import ChunkError, ChunkReader, chunk_reader
-from mmearth_data.store.files import StoreError
+from mmearth_data.store.files import StoreError, sha256_of_file
 from mmearth_data.store.layout import LOCATIONS, Layout, read_layout
 from mmearth_data.store.schema import LEVELS, NO_TIME, VACANT_FLAG, Status, tile_shape
 from mmearth_data.store.statistics import Statistics
@@ -162,7 +162,10 @@ class Store:
         return zarr.open_group(self.path, mode="r", use_consolidated=True)
 
     def _check(self, modality: str, shard: int) -> None:
-        """Raise StoreError unless the shard is committed and its file has the committed size; each is checked once."""
+        """Raise StoreError unless the shard is committed and its file is what was committed; each is checked once.
+
+        Of files of pixels the size is compared, of small ones the content too.
+        """
         if (modality, shard) in self._checked:
             return
         if shard not in self._shards:
@@ -173,13 +176,16 @@ class Store:
         if shard not in self._records:
             self._records[shard] = read_record(self.path, shard).files
         name = array_file_name(get(modality), shard)
-        expected, file = self._records[shard][name].size, self.path / name
+        expected, file = self._records[shard][name], self.path / name
         try:
             size = file.stat().st_size
         except OSError as error:
             raise StoreError(f"{file} is missing though its shard is committed; restore it from a copy") from error
-        if size != expected:
-            raise StoreError(f"{file} is torn: {size} bytes of {expected}; restore it from a copy")
+        if size != expected.size:
+            raise StoreError(f"{file} is torn: {size} bytes of {expected.size}; restore it from a copy")
+        # Another shard's file has sound checksums too, and where it is small easily the same size.
+        if get(modality).scope == "image" and sha256_of_file(file) != expected.sha256:
+            raise StoreError(f"{file} is damaged (its SHA-256 is not the committed one); restore it from a copy")
         self._checked.add((modality, shard))
 
     @cached_property

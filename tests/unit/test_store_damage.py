@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 from mmearth_data.store import Store, StoreError, consolidate, open_store
-from mmearth_data.store.shards import row_table, verify
-from tests.synthetic import make_store
+from mmearth_data.store.shards import commit_shard, row_table, verify
+from tests.synthetic import ShardMaker, make_store
 
 FILE = "sentinel2/c/1/0/0/0"
 
@@ -92,6 +94,57 @@ def test_foreign_files_are_named_and_left_overs_told_apart(path: Path) -> None:
         "uncommitted: _commits/.000001.json.tmp",
     }
     _read_all(open_store(path))
+
+
+def test_another_shards_file_in_a_shards_place_is_never_read(path: Path) -> None:
+    for name in ("era5/c/1/0", "eco_region/c/1/0", "aster/c/1/0/0/0", FILE):
+        file, modality = path / name, name.split("/")[0]
+        own, other = file.read_bytes(), (path / name.replace("c/1", "c/0")).read_bytes()
+        assert own != other
+        file.write_bytes(other)
+        assert [finding.rsplit(": ")[1] for finding in _findings(path)] == [name]
+        with pytest.raises(StoreError, match=f"{name} is (torn|damaged)"):
+            open_store(path).read(modality, 28, 56)
+        # Of the committed size, too: files of pixels differ in every chunk, small ones in their SHA-256.
+        file.write_bytes(other[: len(own)].ljust(len(own), b"\0"))
+        assert _findings(path) == [f"damaged: {name}"]
+        with pytest.raises(StoreError, match=f"{name} is damaged"):
+            open_store(path).read(modality, 28, 56)
+        file.write_bytes(own)
+    assert _findings(path) == []
+
+
+def test_a_sound_file_of_the_same_size_with_other_values_is_never_read(path: Path, tmp_path: Path) -> None:
+    # Every row of another store's shard has the same biomes in another order: compressed alike, checksummed soundly.
+    file = path / "biome" / "c" / "1" / "0"
+    own = zarr.open_array(path / "biome", mode="r")[28:]
+    spec = json.loads((path / "biome" / "zarr.json").read_text())
+    other = Path(shutil.copytree(path / "biome", tmp_path / "biome"))
+    for shift in range(1, 14):
+        zarr.open_array(other, mode="r+")[28:] = np.where(own == spec["fill_value"], own, (own + shift) % 14)
+        content = (other / "c" / "1" / "0").read_bytes()
+        if len(content) == file.stat().st_size and content != file.read_bytes():
+            break
+    else:
+        pytest.fail("no other content of the same size was found")
+    file.write_bytes(content)
+    assert _findings(path) == ["damaged: biome/c/1/0"]
+    with pytest.raises(StoreError, match=r"biome/c/1/0 is damaged \(its SHA-256 is not the committed one\)"):
+        open_store(path).read("biome", 28, 56)
+
+
+def test_a_half_written_shard_is_not_read_and_is_written_again(path: Path) -> None:
+    (path / "_commits" / "000001.json").unlink()
+    half = path / FILE
+    half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
+    (path / "aster" / "c" / "1" / "0" / "0" / ".0.99999999-1.tmp").write_bytes(b"half")
+    with pytest.raises(StoreError, match=r"rows 28 to 56 of .* are not committed"):
+        open_store(path).read("sentinel2", 28, 56)
+    maker = ShardMaker(56, 16, seed=0)
+    shards = [maker.shard(number, 28) for number in range(2)]
+    commit_shard(path, 1, shards[1])
+    assert _findings(path) == []
+    np.testing.assert_array_equal(open_store(path).read("sentinel2", 28, 56), shards[1].arrays["sentinel2"])
 
 
 def test_a_lost_commit_record_makes_its_shard_uncommitted(path: Path) -> None:
