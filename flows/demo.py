@@ -38,7 +38,9 @@ def demo(settings: DemoSettings) -> int:
 
         report = pipeline(
             PipelineSettings(
-                sample=SampleSettings(locations=settings.locations, out=out / "locations.parquet", emulator=url),
+                sample=SampleSettings(
+                    locations=settings.locations, out=out / "locations.parquet", countries="ee", emulator=url
+                ),
                 store=out / "store.zarr",
                 runs={"all": ("--preset", "demo"), "held-out": ("--preset", "demo", "--pretext", HELD_OUT)},
             )
