@@ -53,7 +53,7 @@ def _compressor(codec: dict[str, Any]) -> str:
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = tmp_path_factory.mktemp("schema") / "s"
-    layout.create(store, tile_pixels=128, shard_rows=224, attrs={"seed": 3})
+    layout.create(store, tile_pixels=128, shard_rows=224, attrs={"seed": 3}, codecs="bal")
     layout.resize(store, 448)
     return store
 
@@ -141,8 +141,8 @@ def test_inner_chunks_hold_about_as_many_pixels_whatever_the_tile_size(
     assert shard_rows % expected == 0
 
 
-def test_mid_is_the_other_codec_set(tmp_path: Path) -> None:
-    layout.create(tmp_path / "s", tile_pixels=8, shard_rows=4, attrs={}, codecs="mid")
+def test_mid_is_the_codec_set_unless_another_is_asked_for(tmp_path: Path) -> None:
+    layout.create(tmp_path / "s", tile_pixels=8, shard_rows=4, attrs={})
     arrays = read_layout(tmp_path / "s").arrays
     inner = {name: arrays[name]["codecs"][0]["configuration"]["codecs"][1] for name in ("sentinel1", "esa_worldcover")}
     assert _compressor(inner["sentinel1"]) == "blosc lz4hc 9 bitshuffle 2"
