@@ -16,7 +16,7 @@ EARTH := $(if $(EMULATOR),--emulator $(EMULATOR),$(if $(PROJECT),--project $(PRO
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: setup demo test lint e2e bench sample collect finalize pretrain evaluate report ui emulator
+.PHONY: setup demo test lint e2e bench bench-loader sample collect finalize pretrain evaluate report ui emulator
 .DEFAULT_GOAL := setup
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -45,6 +45,9 @@ e2e: $(INSTALLED)  ## Slow checks of the whole: the demo, kill -9, a browser
 bench: $(INSTALLED)  ## The figures that README quotes, each beside its baseline; ECOREGIONS names a vector file
 	$(BIN)/python benchmarks/location_plan.py $(ECOREGIONS)
 	$(BIN)/python benchmarks/encoder.py $(ARGS)
+
+bench-loader: $(INSTALLED)  ## Rates, sizes and memory of the loader beside the published way and memory maps
+	$(BIN)/python benchmarks/loader.py $(ARGS)
 
 sample: $(INSTALLED)  ## N locations into LOCATIONS, from PROJECT or EMULATOR
 	$(BIN)/mmearth sample --locations $(N) --out $(LOCATIONS) $(EARTH) $(ARGS)

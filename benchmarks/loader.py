@@ -1,0 +1,282 @@
+"""Rates of the loader and sizes of the store beside MMEarth's published way and raw memory maps, on one core.
+
+    python benchmarks/loader.py [--pixels 64 128] [--rounds 5] [--folder DIR]
+
+Every figure is the median of rounds that take turns, warm (files in the page cache) and cold (dropped from it before
+each pass), on synthetic, spatially correlated tiles of all twelve modalities. Rates are per second and per second of
+processor time; ratios are of the latter, which other work on the machine disturbs less.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import statistics as stdlib_statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks import original_format
+from mmearth_data import statistics
+from mmearth_data.modalities import MODALITIES
+from mmearth_data.store import Store, layout, open_store
+from mmearth_data.store.codecs import CODEC_SETS
+from mmearth_data.store.shards import ShardData, commit_shard
+from mmearth_train.loader import Loader, cyclic, scalings
+from mmearth_train.masking import split_patches
+from mmearth_train.model import MPMAE, PATCHES_PER_SIDE
+from mmearth_train.tasks import GROUPS
+from tests.synthetic import ShardMaker
+from tests.train_batches import random_spec
+
+SHARD_ROWS = 224
+SHARDS = {64: 6, 128: 3}
+CROP = {64: 56, 128: 112}
+ORIGINAL_SAMPLES = {64: 128, 128: 64}
+PUBLISHED_RATE = {64: 64, 128: 30}
+BATCH = 64
+TRAINED_BATCHES, TRAINED_BATCH = 8, 32
+
+Pass = Callable[[int], Iterator[int]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to time."""
+
+    pixels: tuple[int, ...] = (64, 128)
+    rounds: int = 5
+    folder: Path | None = None
+    """Where the tiles are written for the while; by default where temporary files lie."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Samples per second, and per second that the process computed."""
+
+    wall: float
+    busy: float
+
+
+@dataclass(frozen=True)
+class Made:
+    """The same tiles in every format."""
+
+    stores: dict[str, Path]
+    original: Path
+    raw: Path
+    channels: int
+    written: dict[str, Rate]
+
+
+def make(folder: Path, pixels: int) -> Made:
+    """Write the tiles in each format, timing that; formats take turns, shard by shard."""
+    shards = SHARDS[pixels]
+    rows = shards * SHARD_ROWS
+    maker = ShardMaker(rows, pixels, seed=0)
+    stores = {codecs: folder / codecs for codecs in CODEC_SETS}
+    for codecs in CODEC_SETS:
+        layout.create(stores[codecs], tile_pixels=pixels, shard_rows=SHARD_ROWS, attrs={}, codecs=codecs)
+        layout.resize(stores[codecs], rows)
+    writer = original_format.Writer(folder / "original.h5", rows, pixels)
+    channels = sum(len(MODALITIES[name].bands) for name in original_format.PIXEL)
+    raw = np.memmap(folder / "raw.f32", np.float32, "w+", shape=(rows, channels, pixels, pixels))
+    found: dict[str, list[Rate]] = {"original": [], **{codecs: [] for codecs in CODEC_SETS}}
+    for shard in range(shards):
+        data = maker.shard(shard, SHARD_ROWS)
+        for codecs, path in stores.items():
+            found[codecs].append(timed(lambda path=path, data=data, shard=shard: _commit(path, shard, data)))
+        tiles = list(_tiles(data))
+        first = shard * SHARD_ROWS
+        found["original"].append(timed(lambda tiles=tiles, first=first: _write_original(writer, first, tiles)))
+        raw[first : first + SHARD_ROWS] = np.concatenate([data.arrays[name] for name in original_format.PIXEL], axis=1)
+    writer.file.close()
+    raw.flush()
+    for path in stores.values():
+        statistics.finalize(path)
+    written = {name: median(rates) for name, rates in found.items()}
+    return Made(stores, folder / "original.h5", folder / "raw.f32", channels, written)
+
+
+def timed(work: Callable[[], int]) -> Rate:
+    """The rate of ``work``, which gives the number of samples it did."""
+    start, busy = time.perf_counter(), time.process_time()
+    samples = work()
+    return Rate(samples / (time.perf_counter() - start), samples / (time.process_time() - busy))
+
+
+def median(rates: list[Rate]) -> Rate:
+    """Of each of the two by itself."""
+    return Rate(*(stdlib_statistics.median(values) for values in zip(*map(astuple, rates), strict=True)))
+
+
+def _commit(path: Path, shard: int, data: ShardData) -> int:
+    commit_shard(path, shard, data)
+    return SHARD_ROWS
+
+
+def _tiles(data: ShardData) -> Iterator[dict[str, NDArray[Any]]]:
+    lon, lat = (np.nan_to_num(data.table[name].to_numpy().astype(np.float64)) for name in ("lon", "lat"))
+    when = np.nan_to_num(data.table["time"].to_numpy().astype(np.float64)).astype(np.int64)
+    derived = {name: cyclic(name, lon, lat, when) for name in ("lat", "lon", "month")}
+    for row in range(SHARD_ROWS):
+        tile = {name: values[row] for name, values in (data.arrays | derived).items()}
+        # The one-hot classes of the published file have no place for an unknown one.
+        yield tile | {name: tile[name] % len(MODALITIES[name].classes) for name in ("biome", "eco_region")}
+
+
+def _write_original(writer: original_format.Writer, first: int, tiles: list[dict[str, NDArray[Any]]]) -> int:
+    for at, tile in enumerate(tiles):
+        writer.write(first + at, tile)
+    writer.file.flush()
+    return len(tiles)
+
+
+def passes(made: Made, pixels: int) -> dict[str, tuple[list[Path], Pass]]:
+    """What is timed: the files that a pass reads, and a pass that gives the size of each batch it delivers."""
+    store = open_store(made.stores["mid"])
+    rows, crop = store.select(), CROP[pixels]
+    scaling = scalings(store, GROUPS["all"])
+    numbers = {name: (np.array(scaling[name].mean[0]), np.array(scaling[name].std[0])) for name in scaling}
+    numbers |= {name: (np.zeros(2), np.ones(2)) for name in ("lat", "lon", "month")}
+    dataset = original_format.Dataset(made.original, crop, numbers)
+    found: dict[str, tuple[list[Path], Pass]] = {
+        "original": ([made.original], lambda number: _original(dataset, ORIGINAL_SAMPLES[pixels], number))
+    }
+    for codecs, path in made.stores.items():
+        files = [file for file in path.rglob("*") if file.is_file()]
+        for what, scale in (("normalised float32", scaling), ("stored dtypes", None)):
+            loader = Loader(
+                open_store(path),
+                rows,
+                GROUPS["all"],
+                batch_size=BATCH,
+                crop=crop,
+                seed=0,
+                memory_bytes=0,
+                scaling=scale,
+            )
+            found[f"ours, {codecs}, {what}"] = (files, lambda number, loader=loader: _ours(loader, number))
+    found["np.memmap float32"] = ([made.raw], lambda number: _raw(made, rows, pixels, number))
+    return found
+
+
+def _original(dataset: original_format.Dataset, samples: int, number: int) -> Iterator[int]:
+    for batch in original_format.batches(dataset, samples, number):
+        yield len(batch["sentinel2"])
+
+
+def _ours(loader: Loader, number: int) -> Iterator[int]:
+    for batch in loader.epoch(number):
+        yield len(batch["level"])
+
+
+def _raw(made: Made, rows: NDArray[np.int64], pixels: int, number: int) -> Iterator[int]:
+    tiles = np.memmap(made.raw, np.float32, "r").reshape(-1, made.channels, pixels, pixels)
+    random, crop = np.random.default_rng(number), CROP[pixels]
+    order = random.permutation(rows)
+    corner = random.integers(0, pixels - crop + 1, (len(rows), 2)).tolist()
+    for start in range(0, len(rows), BATCH):
+        chosen = zip(order[start : start + BATCH].tolist(), corner[start : start + BATCH], strict=True)
+        yield len(torch.from_numpy(np.stack([tiles[row, :, y : y + crop, x : x + crop] for row, (y, x) in chosen])))
+
+
+def drop(files: list[Path]) -> None:
+    """Ask the kernel to forget the files' pages."""
+    for file in files:
+        descriptor = os.open(file, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+
+
+def rates(contenders: dict[str, tuple[list[Path], Pass]], rounds: int, cold: bool) -> dict[str, Rate]:
+    """The median rate of each contender; they take turns, and the first turn does not count."""
+    found: dict[str, list[Rate]] = {name: [] for name in contenders}
+    for number in range(rounds + 1):
+        for name, (files, run) in contenders.items():
+            if cold:
+                drop(files)
+            found[name].append(timed(lambda run=run, number=number: sum(run(number))))
+    return {name: median(values[1:]) for name, values in found.items()}
+
+
+def waiting(store: Store) -> float:
+    """Fraction of the time that training atto on the CPU waits for batches, from the second one on."""
+    loader = Loader(store, store.select(), GROUPS["all"], batch_size=TRAINED_BATCH, crop=56, seed=0, memory_bytes=0)
+    model = MPMAE(random_spec())
+    waited = trained = 0.0
+    batches = loader.epoch(0)
+    next(batches)
+    for _ in range(TRAINED_BATCHES):
+        start = time.perf_counter()
+        batch = next(batches)
+        ready = time.perf_counter()
+        ids = batch["location_id"].numpy()
+        visible, masked = (torch.from_numpy(p) for p in split_patches(0, 0, ids, PATCHES_PER_SIDE**2))
+        model.objective(model(batch, visible, masked)).backward()
+        waited, trained = waited + ready - start, trained + time.perf_counter() - ready
+    return waited / (waited + trained)
+
+
+def memory(store: Store) -> tuple[float, float]:
+    """Resident MiB after the second and the tenth epoch."""
+    loader = Loader(store, store.select(), GROUPS["all"], batch_size=BATCH, crop=56, seed=0, memory_bytes=0)
+    seen = []
+    for epoch in range(10):
+        for batch in loader.epoch(epoch):
+            del batch
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        seen.append(pages * resource.getpagesize() / 2**20)
+    return seen[1], seen[9]
+
+
+def report(pixels: int, rounds: int, folder: Path) -> None:
+    made = make(folder, pixels)
+    tiles = SHARDS[pixels] * SHARD_ROWS
+    sizes = {"original": made.original.stat().st_size / tiles / 1024}
+    for codecs, path in made.stores.items():
+        sizes[codecs] = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / tiles / 1024
+    print(f"\n{pixels} px, {tiles} tiles   KB/tile  beside  written/s  per CPU s  beside")
+    for name, rate in made.written.items():
+        size, beside = sizes[name] / sizes["original"], rate.busy / made.written["original"].busy
+        print(f"{name:20} {sizes[name]:8.1f} {size:7.2f} {rate.wall:10.0f} {rate.busy:10.0f} {beside:7.1f}")
+    contenders = passes(made, pixels)
+    for cold in (False, True):
+        found = rates(contenders, rounds, cold)
+        print(f"{pixels} px, {'cold' if cold else 'warm'}                   read/s  per CPU s  × original  × np.memmap")
+        for name, rate in found.items():
+            beside, memmap = rate.busy / found["original"].busy, rate.busy / found["np.memmap float32"].busy
+            print(f"{name:30} {rate.wall:6.0f} {rate.busy:10.0f} {beside:11.1f} {memmap:12.2f}")
+    print(f"(the original was measured at {PUBLISHED_RATE[pixels]} samples/s elsewhere)")
+    if pixels == min(CROP):
+        store = open_store(made.stores["mid"])
+        before, after = memory(store)
+        print(f"resident memory after ten epochs: {after - before:+.1f} MiB since the second epoch's end")
+        print(f"training atto on this core waits for data {waiting(store):.2%} of the time")
+
+
+def main() -> None:
+    settings = tyro.cli(Settings, description=__doc__)
+    core = max(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {core})
+    torch.set_num_threads(1)
+    print(f"one core of {os.cpu_count()}; medians of {settings.rounds} rounds")
+    for pixels in settings.pixels:
+        with tempfile.TemporaryDirectory(dir=settings.folder) as folder:
+            report(pixels, settings.rounds, Path(folder))
+
+
+if __name__ == "__main__":
+    main()
