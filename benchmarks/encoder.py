@@ -1,16 +1,20 @@
-"""Time of a whole pretraining step: the compact model against a plain dense masked one, interleaved in one run.
+"""Time and memory of a pretraining step: the compact model against a plain dense masked one, interleaved in one run.
 
     python benchmarks/encoder.py [--model atto] [--input-size 56] [--batch 64] [--threads 1] [--rounds 5]
 
 A step is forward, the losses of all twelve tasks, and backward, on batches in stored dtypes. The dense model computes
 every site and blanks hidden ones after every layer, runs its decoder block once for each modality and predicts all
-patches, as MMEarth's published code does.
+patches, as MMEarth's published code does. Memory is what autograd keeps between forward and backward.
+
+A run with one thread stays on one core. Times on a machine with other work vary; their ratio much less.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +22,10 @@ import numpy as np
 import torch
 import tyro
 from torch import Tensor, nn
-from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from mmearth_train.encoder import SIZES
+from benchmarks.dense_model import Dense
 from mmearth_train.masking import split_patches
 from mmearth_train.model import MPMAE
 from tests.train_batches import random_batch, random_spec
@@ -39,89 +42,27 @@ class Settings:
     rounds: int = 5
 
 
-class ChannelNorm(nn.LayerNorm):
-    """Layer norm over the channels of (N, C, H, W)."""
+def kept_bytes(step: Callable[[], Tensor], model: nn.Module) -> int:
+    """Bytes that autograd keeps for the backward pass of ``step``, each storage once, weights left out."""
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Same shape."""
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage
+        return tensor
 
-
-class DenseBlock(nn.Module):
-    """ConvNeXt V2 block on the whole grid; ``seen`` (N, 1, H, W) is 0 where sites are hidden."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.dwconv = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
-        self.norm = nn.LayerNorm(channels)
-        self.pwconv1, self.pwconv2 = nn.Linear(channels, 4 * channels), nn.Linear(4 * channels, channels)
-        self.gamma, self.beta = (nn.Parameter(torch.zeros(4 * channels)) for _ in range(2))
-
-    def forward(self, x: Tensor, seen: Tensor) -> Tensor:
-        """Same shape, hidden sites zero."""
-        mask = seen.permute(0, 2, 3, 1)
-        y = self.norm(self.dwconv(x).permute(0, 2, 3, 1)) * mask
-        y = functional.gelu(self.pwconv1(y)) * mask
-        norm = y.norm(dim=(1, 2), keepdim=True)
-        y = self.gamma * (y * (norm / (norm.mean(-1, keepdim=True) + 1e-6))) + self.beta + y
-        return (x + self.pwconv2(y * mask).permute(0, 3, 1, 2)) * seen
-
-
-class Dense(nn.Module):
-    """The same architecture and tasks as ``compact``, computed the plain way."""
-
-    def __init__(self, compact: MPMAE) -> None:
-        super().__init__()
-        spec = compact.spec
-        depths, width = SIZES[spec.model]
-        self.compact, self.patch = [compact], spec.patch
-        stride = spec.patch // 8
-        self.initial = nn.Sequential(nn.Conv2d(12, width, 3, padding=1), ChannelNorm(width), nn.GELU())
-        self.stem = nn.Sequential(nn.Conv2d(width, width, stride, stride, groups=width), ChannelNorm(width))
-        widths = [width * 2**i for i in range(4)]
-        self.downsamples = nn.ModuleList(nn.Sequential(ChannelNorm(w), nn.Conv2d(w, 2 * w, 2, 2)) for w in widths[:-1])
-        self.stages = nn.ModuleList(
-            nn.ModuleList(DenseBlock(w) for _ in range(d)) for w, d in zip(widths, depths, strict=True)
-        )
-        self.project, self.token = nn.Conv2d(widths[-1], 512, 1), nn.Parameter(torch.zeros(512))
-        self.block, self.norm = DenseBlock(512), nn.LayerNorm(512)
-        self.heads = nn.ModuleDict({t.task.name: nn.Linear(512, t.width) for t in compact.task_targets})
-        self.log_vars = nn.Parameter(torch.zeros(len(self.heads)))
-
-    def forward(self, batch: dict[str, Tensor], visible: Tensor) -> Tensor:
-        """The objective of a batch."""
-        compact, n = self.compact[0], len(visible)
-        seen = torch.zeros(n, 49).scatter_(1, visible, 1.0).view(n, 1, 7, 7)
-        x = compact.images(batch).contiguous() * functional.interpolate(seen, scale_factor=self.patch)
-        x = self.initial(x) * functional.interpolate(seen, scale_factor=self.patch)
-        x = self.stem(x) * functional.interpolate(seen, scale_factor=8)
-        for i, blocks in enumerate(self.stages):
-            here = functional.interpolate(seen, scale_factor=8 // 2**i)
-            x = self.downsamples[i - 1](x) * here if i else x
-            for block in blocks:
-                x = block(x, here)
-        x = self.project(x) * seen + self.token[:, None, None] * (1 - seen)
-        hidden, everywhere = 1 - seen.flatten(1), torch.arange(49).expand(n, -1)
-        losses = []
-        for target in compact.task_targets:
-            decoded = self.block(x, torch.ones_like(seen)).permute(0, 2, 3, 1).flatten(1, 2)
-            values, valid = target(batch, everywhere)
-            if target.task.modality.scope == "image":
-                prediction = self.heads[target.task.name](self.norm(decoded).mean(1))
-                total, count = target.compare(prediction, values, valid)
-            else:
-                judged = hidden.bool().view(n, 49, 1, 1)
-                if valid is None:
-                    values = torch.where(judged, values, -1)
-                else:
-                    valid = valid & judged[..., None]
-                total, count = target.compare(self.heads[target.task.name](decoded), values, valid)
-            losses.append(total / count.clamp(min=1))
-        weighted = torch.exp(-self.log_vars) * torch.stack(losses) + self.log_vars
-        return weighted.sum()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = step()
+    total = sum(storage.nbytes() for storage in kept.values())
+    loss.backward()
+    return total
 
 
 def main(settings: Settings) -> None:
+    if settings.threads == 1:
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     torch.set_num_threads(settings.threads)
     compact = MPMAE(random_spec(settings.input_size, model=settings.model))
     dense = Dense(compact)
@@ -143,9 +84,13 @@ def main(settings: Settings) -> None:
         f"{settings.model} {settings.input_size}/{compact.spec.patch}, {settings.batch} images, "
         f"{settings.threads} thread(s)"
     )
+    models = {"dense": dense, "compact": compact}
+    memory = {name: kept_bytes(step, models[name]) / settings.batch / 2**20 for name, step in steps.items()}
     for name, values in times.items():
-        print(f"{name:8} {medians[name]:7.1f} ms/image (from {min(values):.1f} to {max(values):.1f})")
-    print(f"ratio    {medians['dense'] / medians['compact']:7.2f}")
+        spread = f"(from {min(values):.1f} to {max(values):.1f})"
+        print(f"{name:8} {medians[name]:7.1f} ms/image {spread}, {memory[name]:.1f} MiB/image kept")
+    ratio = np.median(np.array(times["dense"]) / np.array(times["compact"]))
+    print(f"ratio    {ratio:7.2f} faster, {memory['compact'] / memory['dense']:.2f} of the memory")
 
 
 if __name__ == "__main__":
