@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
+from unittest import mock
 
 from flows.cli import main
-from mmearth_train import distributed, run_lock
+from mmearth_train import decoder, distributed, run_lock
 from mmearth_train.config import PretrainConfig
 from mmearth_train.distributed import ALONE
 from mmearth_train.encoder import SIZES
@@ -44,9 +45,9 @@ def command(config: PretrainConfig) -> list[str]:
 
 
 def pretrain_in_double(config: PretrainConfig) -> Path:
-    """What ``pretrain`` does in each of several processes, in float64."""
+    """What ``pretrain`` does in each of several processes, in float64; with a narrow decoder, for that is slow."""
     together = distributed.started() or ALONE
-    with distributed.joined(together, choose_device("cpu")):
+    with distributed.joined(together, choose_device("cpu")), mock.patch.object(decoder, "WIDTH", 32):
         run = Run(config, together)
         run.model.double()
         if not together.first:

@@ -90,21 +90,16 @@ def test_a_step_in_parts_equals_a_step_at_once(double: PretrainConfig, tmp_path:
     assert distance(final(config.out), final(double.out)) < 1e-10
 
 
-def test_two_processes_in_parts_equal_one_in_single_precision(single: PretrainConfig, tmp_path: Path) -> None:
-    config = dataclasses.replace(single, out=tmp_path / "two", processes=2, micro_batch=2)
-    result = subprocess.run(command(config), cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
-    assert result.returncode == 0, result.stderr
-    assert distance(final(config.out), final(single.out)) < 1e-4
-    assert [line["step"] for line in lines(config.out)] == [line["step"] for line in lines(single.out)]
-
-
-def test_under_torchrun_it_is_one_of_several(single: PretrainConfig, tmp_path: Path) -> None:
-    config = dataclasses.replace(single, out=tmp_path / "two")
+def test_two_processes_of_torchrun_in_parts_equal_one_in_single_precision(
+    single: PretrainConfig, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(single, out=tmp_path / "two", micro_batch=2)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     arguments = command(config)[2:]
     result = subprocess.run([*torchrun, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
     assert result.returncode == 0, result.stderr
     assert distance(final(config.out), final(single.out)) < 1e-4
+    assert [line["step"] for line in lines(config.out)] == [line["step"] for line in lines(single.out)]
 
 
 def wait_for(path: Path, count: int, process: subprocess.Popen[str]) -> None:
