@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from mmearth_train.depthwise import depthwise
 from mmearth_train.masking import split_patches
 from mmearth_train.model import MPMAE
 from mmearth_train.precision import autocast
+from mmearth_train.variant import VARIANTS
 from tests.train_batches import random_batch, random_spec
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
-def loss_and_gradients(device: str, bfloat16: bool) -> tuple[float, dict[str, Tensor]]:
+def loss_and_gradients(device: str, bfloat16: bool, preset: str = "default") -> tuple[float, dict[str, Tensor]]:
     torch.manual_seed(0)
-    model = MPMAE(random_spec()).to(device)
+    model = MPMAE(replace(random_spec(), variant=VARIANTS[preset])).to(device)
     batch = {name: values.to(device) for name, values in random_batch(32).items()}
     visible, masked = (torch.from_numpy(patches).to(device) for patches in split_patches(0, 0, np.arange(32), 49))
     with autocast(torch.device(device)) if bfloat16 else torch.autocast(device, enabled=False):
@@ -27,10 +31,28 @@ def loss_and_gradients(device: str, bfloat16: bool) -> tuple[float, dict[str, Te
     return loss.item(), {name: p.grad.cpu() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def test_float32_agrees_with_the_cpu() -> None:
+@pytest.mark.parametrize(("side", "s", "channels"), [(7, 8, 40), (7, 1, 320), (1, 28, 96)])
+def test_the_depthwise_convolution_agrees_with_the_cpu(side: int, s: int, channels: int) -> None:
+    torch.backends.cudnn.allow_tf32 = False
+    torch.manual_seed(0)
+    keep = 19 if side == 7 else 1
+    visible = torch.stack([torch.randperm(side**2)[:keep].sort().values for _ in range(4)])
+    x, weight = torch.randn(4, keep, s, s, channels), torch.randn(channels, 1, 7, 7)
+    results = []
+    for device in ("cpu", "cuda"):
+        inputs = [t.detach().to(device).requires_grad_() for t in (x, weight)]
+        y = depthwise(*inputs, visible.to(device), side)
+        y.square().sum().backward()
+        results.append([y.detach().cpu(), *(t.grad.cpu() for t in inputs)])
+    for one, other in zip(*results, strict=True):
+        assert (one - other).norm() <= 1e-5 * one.norm()
+
+
+@pytest.mark.parametrize("preset", ["default", "reference"])
+def test_float32_agrees_with_the_cpu(preset: str) -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    expected, expected_gradients = loss_and_gradients("cpu", bfloat16=False)
-    loss, gradients = loss_and_gradients("cuda", bfloat16=False)
+    expected, expected_gradients = loss_and_gradients("cpu", bfloat16=False, preset=preset)
+    loss, gradients = loss_and_gradients("cuda", bfloat16=False, preset=preset)
     assert loss == pytest.approx(expected, rel=2e-6)
     for name, gradient in gradients.items():
         assert (gradient - expected_gradients[name]).abs().max() <= 1e-4 * expected_gradients[name].abs().max(), name
