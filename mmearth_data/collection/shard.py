@@ -76,7 +76,7 @@ def collect_shard(
     with shards.lock(path, spec.shard):
         if spec.shard in shards.committed(path):
             return ShardReport(shard=spec.shard, round=spec.round)
-        requests = Requests(retry or Retry(), stopping)
+        requests = Requests(retry or Retry(), stopping, order=spec.shard)
         first_row = spec.slots[0].row
         filled = [slot for slot in spec.slots if slot.location is not None]
         arrays = shards.no_data(read_layout(path).tile_pixels, len(spec.slots))

@@ -17,6 +17,7 @@ from google.auth.credentials import AnonymousCredentials
 from mmearth_data.earthengine import pixels, resolve
 from mmearth_data.earthengine.errors import Endpoint, ImageNotFound, translated
 from mmearth_data.earthengine.transport import STANDARD_URL, Transport
+from mmearth_data.pace import CONCURRENT_REQUESTS
 from mmearth_data.source import Acquisition, Corrupt, Location, Rejected, Resolved, Tile, Transient, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -103,12 +104,17 @@ class EarthEngineSource:
 
 
 def connect(
-    project: str | None, emulator: str | None = None, *, deadline: float = DEADLINE_SECONDS
+    project: str | None,
+    emulator: str | None = None,
+    *,
+    deadline: float = DEADLINE_SECONDS,
+    slots: int = CONCURRENT_REQUESTS,
 ) -> EarthEngineSource:
     """Connect to Earth Engine with the user's own credentials, or to the emulator at the URL ``emulator``.
 
-    ``deadline`` is the longest wait for an answer in seconds. Raises Rejected, with the remedy, where neither is
-    named, nothing answers, or the credentials or the project are refused.
+    ``deadline`` is the longest wait for an answer in seconds, ``slots`` the number of requests that may be under way at
+    each endpoint (fewer once the service refuses some, see ``mmearth_data.pace``). Raises Rejected, with the remedy,
+    where neither is named, nothing answers, or the credentials or the project are refused.
     """
     if emulator is None and project is None:
         raise Rejected("name a Google Cloud project with --project, or an emulator with --emulator URL")
@@ -116,7 +122,7 @@ def connect(
         raise Rejected(f"--emulator needs a URL such as http://127.0.0.1:8017, not {emulator!r}")
     url = (emulator or STANDARD_URL).rstrip("/")
     endpoint = Endpoint(url=url, project=project or _EMULATOR_PROJECT, emulator=emulator is not None)
-    transport = Transport(url, deadline)
+    transport = Transport(url, deadline, slots)
     try:
         for attempt in stamina.retry_context(on=_worth_repeating, attempts=_CONNECT_ATTEMPTS, timeout=None):
             with attempt, translated(endpoint):
