@@ -11,16 +11,17 @@ from mmearth_data.modalities import STORED, Modality
 from mmearth_data.store.schema import Status
 
 TITLE = "Aligned Earth observation modalities for balanced locations"
-_LIMITS = """\
-- Locations are balanced over biomes and years, so they are not a sample of the land by area: rare biomes are
-  over-represented on purpose. The map in `mmearth report` shows where they lie.
-- Sentinel-2 scenes were chosen clear (at most 10 % cloud in the scene, at least 90 % clear pixels in the tile), so
-  persistently cloudy places and seasons are rarer than in the archive.
+_OF_ALL_STORES = """\
 - A modality may be absent from a tile; `status` and the columns `absent_<modality>` of `locations.parquet` say so, and
   why. Plain Zarr reads a file that is missing as no-data: ask `status` before you believe a value.
 - Land cover, canopy height and elevation are products with errors of their own and of other years than the images
-  (WorldCover and canopy height: 2020; ASTER: 2000 to 2013).
-- Splits keep to blocks of about 100 km, so that neighbouring tiles never lie on both sides of a split."""
+  (WorldCover and canopy height: 2020; ASTER: 2000 to 2013)."""
+_OF_COLLECTED_STORES = """\
+- Locations are balanced over biomes and years, so they are not a sample of the land by area: rare biomes are
+  over-represented on purpose. The map in `mmearth report` shows where they lie.
+- Sentinel-2 scenes were chosen clear (less than 10 % cloud in the scene, at least 90 % clear pixels in the tile), so
+  persistently cloudy places and seasons are rarer than in the archive.
+- Splits keep to blocks of about 100 km, so that no block has tiles on both sides of a split."""
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -131,7 +132,8 @@ def readme(facts: Facts) -> str:
         "The selection of modalities follows Nedungadi et al. 2024, MMEarth: Exploring Multi-Modal Pretext Tasks For "
         "Geospatial Representation Learning, ECCV.",
         "## Limits",
-        _LIMITS,
+        # A store that was converted names its source, whose ways of choosing are not ours to tell.
+        _OF_ALL_STORES if "source" in facts.attrs else f"{_OF_ALL_STORES}\n{_OF_COLLECTED_STORES}",
         *(["## How it was made", made] if made else []),
     ]
     return "\n\n".join(parts) + "\n"

@@ -62,6 +62,12 @@ def test_the_readme_counts_what_the_table_holds(readme: str, tiles: pd.DataFrame
         assert [int(cell) for cell in cells[6:9]] == [(status == value).sum() for value in (1, 2, 3)]
 
 
+def test_how_tiles_were_chosen_is_told_of_collected_stores_alone(readme: str) -> None:
+    assert "- `source`: synthetic" in readme
+    assert "Locations are balanced" not in readme
+    assert "A modality may be absent" in readme
+
+
 def test_every_asset_has_terms_and_every_card_names_them(path: Path, readme: str) -> None:
     assert set(TERMS) == {asset for modality in STORED for asset in modality.assets}
     collection = json.loads((path / "stac" / "collection.json").read_text())
@@ -169,6 +175,8 @@ def test_a_store_without_a_tile_has_a_card_that_says_so(tmp_path: Path) -> None:
     layout.create(store, tile_pixels=16, shard_rows=4, attrs={})
     finalize(store)
     write_card(store)
-    assert "0 tiles of 16 × 16 pixels" in (store / "README.md").read_text()
+    readme = (store / "README.md").read_text()
+    assert "0 tiles of 16 × 16 pixels" in readme
+    assert "Locations are balanced over biomes and years" in readme
     assert pystac.Collection.from_file(str(store / "stac" / "collection.json")).validate_all() == 0
     assert not mlcroissant.Dataset(jsonld=str(store / "croissant.json")).metadata.ctx.issues.errors
