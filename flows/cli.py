@@ -44,6 +44,7 @@ VERBS: dict[str, Verb] = {
         is_flow=True,
     ),
     "status": Verb("say how far a store is", "flows.settings:StatusSettings", "flows.status:run"),
+    "verify": Verb("recompute a store's checksums", "flows.verify:VerifySettings", "flows.verify:run"),
     "finalize": Verb(
         "consolidate a store's tables and compute its statistics",
         "flows.settings:FinalizeSettings",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,9 +30,32 @@ class Finding:
     def __str__(self) -> str:
         return f"{self.problem}: {self.file}"
 
+    @property
+    def harmless(self) -> bool:
+        """Whether every committed byte is as written all the same, and nothing stands in the way."""
+        return self.problem == "uncommitted"
 
-def _committed_files(layout: Layout, shards: set[int]) -> Iterator[Finding]:
-    for shard in sorted(shards):
+    @property
+    def remedy(self) -> str:
+        """What to do about it, without a full stop."""
+        if self.problem == "uncommitted":
+            return "nothing to do: whoever collects this shard next overwrites or removes it"
+        if self.problem == "foreign":
+            return "remove it, or move it out of the store"
+        record = f"{COMMITS}/{self._shard:06d}.json"
+        return (
+            f"restore it from a copy of the store; or remove {record} and collect again, which fetches the shard anew"
+        )
+
+    @property
+    def _shard(self) -> int:
+        """The shard that a committed file belongs to."""
+        return int(re.split(r"[/.]", self.file.partition("/c/")[2] or self.file.rpartition("/")[2])[0])
+
+
+def _committed_files(layout: Layout, shards: set[int], on_shard: Callable[[int, int], None]) -> Iterator[Finding]:
+    for done, shard in enumerate(sorted(shards)):
+        on_shard(done, len(shards))
         try:
             record = read_record(layout.path, shard)
         except StoreError:
@@ -76,11 +99,14 @@ def _data_files(shard: int) -> list[str]:
     return [array_file_name(modality, shard) for modality in STORED]
 
 
-def verify(path: str | Path) -> list[Finding]:
+def verify(path: str | Path, on_shard: Callable[[int, int], None] = lambda done, total: None) -> list[Finding]:
     """Recompute every checksum of the store at ``path``; an empty list means that every committed byte is as written.
 
-    Reads the whole store once. Raises StoreError where ``path`` is no store.
+    Reads the whole store once; ``on_shard`` is told before each committed shard, and at the end, how many of how many
+    are done. Raises StoreError where ``path`` is no store.
     """
     layout = read_layout(path)
     shards = committed(path)
-    return [*_committed_files(layout, shards), *_other_files(layout, shards)]
+    findings = [*_committed_files(layout, shards, on_shard), *_other_files(layout, shards)]
+    on_shard(len(shards), len(shards))
+    return findings
