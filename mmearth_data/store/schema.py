@@ -161,7 +161,12 @@ def _band_arrays(modality: Modality) -> list[ArraySpec]:
 
 
 _PER_ROW: tuple[tuple[str, str, int | str, dict[str, Any]], ...] = (
-    ("location_id", "int64", 0, {"long_name": "cell of the tile grid; 0 where no location has the row"}),
+    (
+        "location_id",
+        "int64",
+        0,
+        {"long_name": "cell of the tile grid; 0 where no location has the row, negative where a tile is no cell"},
+    ),
     (
         "lon",
         "float64",
@@ -175,8 +180,8 @@ _PER_ROW: tuple[tuple[str, str, int | str, dict[str, Any]], ...] = (
         {"long_name": "latitude of the cell's centre", "standard_name": "latitude", "units": "degrees_north"},
     ),
     ("epsg", "int32", 0, {"long_name": "EPSG code of the cell's UTM zone"}),
-    ("x0", "int32", 0, {"long_name": "easting of the upper-left corner", "units": "m"}),
-    ("y0", "int32", 0, {"long_name": "northing of the upper-left corner", "units": "m"}),
+    ("x0", "int32", 0, {"long_name": "easting of the upper-left corner; 0 where it is not known", "units": "m"}),
+    ("y0", "int32", 0, {"long_name": "northing of the upper-left corner; 0 where it is not known", "units": "m"}),
     (
         "time",
         "int64",
