@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from mmearth_data.modalities import MODALITIES
 from mmearth_data.store import Store
 from mmearth_data.store.statistics import groups_of
-from mmearth_train.loader.order import Int, batch_sizes, pieces, shares, shuffled
+from mmearth_train.loader.order import Int, Piece, batch_sizes, pieces, shares, shuffled
 from mmearth_train.loader.pipeline import Pipeline
 from mmearth_train.loader.ring import Ring
 from mmearth_train.loader.samples import Samples, Views
@@ -25,6 +26,9 @@ MEMORY_BYTES = 1 << 30
 AHEAD = 3
 """Batches made before they are asked for, beyond those that the shuffle window has in progress."""
 MOST_THREADS = 8
+
+Plan = tuple[list[Piece], Views]
+"""What an epoch reads, in order, and which part of each tile it shows."""
 
 
 class Loader:
@@ -76,6 +80,8 @@ class Loader:
         cuts = shares(self._sizes, world)
         self._samples = cuts[:, rank + 1] - cuts[:, rank]
         self._content = Samples(store, self._names, crop, scaling, self._decoded_bytes() <= memory_bytes)
+        self._planner = ThreadPoolExecutor(1, "mmearth-planner")
+        self._planned: tuple[tuple[int, int], Future[Plan]] | None = None
         self._ring = Ring(self._content.fields, int(self._samples.max(initial=0)), pinned)
 
     def _decoded_bytes(self) -> int:
@@ -105,6 +111,22 @@ class Loader:
         """
         if not len(self._rows):
             return iter(())
+        planned, plan = self._planned or (None, None)
+        needed, views = plan.result() if plan and planned == (epoch, first) else self._plan(epoch, first)
+        if self._augment:
+            # Of a million tiles the order takes a second, which a fast trainer would wait at every epoch's start.
+            self._planned = (epoch + 1, 0), self._planner.submit(self._plan, epoch + 1, 0)
+        pipeline = Pipeline(
+            needed,
+            self._samples.tolist(),
+            self._ring,
+            lambda piece, slot_of: self._content.fill(piece, slot_of, views),
+            depth=max((piece.last - piece.first for piece in needed), default=0) + 1 + AHEAD,
+            threads=self._threads,
+        )
+        return pipeline.batches(first)
+
+    def _plan(self, epoch: int, first: int) -> Plan:
         span = self._window_rows // max(1, int(self._sizes.min())) + 2
         needed = pieces(
             self.order(epoch),
@@ -115,16 +137,7 @@ class Loader:
             rows_per_group=self._store.chunk_rows,
             span=span,
         )
-        views = self._views(epoch)
-        pipeline = Pipeline(
-            needed,
-            self._samples.tolist(),
-            self._ring,
-            lambda piece, slot_of: self._content.fill(piece, slot_of, views),
-            depth=max((piece.last - piece.first for piece in needed), default=0) + 1 + AHEAD,
-            threads=self._threads,
-        )
-        return pipeline.batches(first)
+        return needed, self._views(epoch)
 
     def _views(self, epoch: int) -> Views:
         """The part of each tile that ``epoch`` shows."""

@@ -157,6 +157,13 @@ def test_processes_together_deliver_the_batches_of_one(store: Store, world: int,
         assert equal({name: torch.cat([part[name] for part in parts]) for name in batch}, batch)
 
 
+def test_an_epoch_is_the_same_whichever_came_before(store: Store) -> None:
+    reader = loader(store)
+    for epoch in (0, 1, 3, 4, 0):
+        found, alone = list(reader.epoch(epoch)), list(loader(store).epoch(epoch))
+        assert all(equal(a, b) for a, b in zip(found, alone, strict=True))
+
+
 def test_a_process_outside_the_world_is_refused(store: Store) -> None:
     with pytest.raises(ValueError, match="rank must be one of 0 to 1, not 2"):
         loader(store, rank=2, world=2)
@@ -204,7 +211,8 @@ def test_scaled_batches_are_what_the_model_makes_of_stored_ones(store: Store) ->
 
 
 def test_threads_end_when_nobody_listens(store: Store) -> None:
-    batches = loader(store, batch_size=2, memory_bytes=0).epoch(0)
+    # The epoch is longer than what may be made ahead, so that threads wait.
+    batches = loader(store, batch_size=2, memory_bytes=0, window_rows=1).epoch(0)
     next(batches)
     assert any(thread.name.startswith("mmearth-loader") for thread in threading.enumerate())
     batches.close()  # type: ignore[attr-defined]
