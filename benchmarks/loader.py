@@ -186,10 +186,13 @@ def _raw(made: Made, rows: NDArray[np.int64], pixels: int, number: int) -> Itera
     tiles = np.memmap(made.raw, np.float32, "r").reshape(-1, made.channels, pixels, pixels)
     random, crop = np.random.default_rng(number), CROP[pixels]
     order = random.permutation(rows)
-    corner = random.integers(0, pixels - crop + 1, (len(rows), 2)).tolist()
+    corner = random.integers(0, pixels - crop + 1, (len(rows), 2))
+    flip = 1 - 2 * random.integers(0, 2, (len(rows), 2))
     for start in range(0, len(rows), BATCH):
-        chosen = zip(order[start : start + BATCH].tolist(), corner[start : start + BATCH], strict=True)
-        yield len(torch.from_numpy(np.stack([tiles[row, :, y : y + crop, x : x + crop] for row, (y, x) in chosen])))
+        part = slice(start, start + BATCH)
+        chosen = zip(order[part].tolist(), corner[part].tolist(), flip[part].tolist(), strict=True)
+        crops = [tiles[row, :, y : y + crop, x : x + crop][:, ::v, ::h] for row, (y, x), (v, h) in chosen]
+        yield len(torch.from_numpy(np.stack(crops)))
 
 
 def drop(files: list[Path]) -> None:
