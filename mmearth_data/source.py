@@ -32,6 +32,10 @@ class Quota(SourceError):  # noqa: N818
     """The service asks for fewer requests: slow down, then ask again."""
 
 
+class Spent(SourceError):  # noqa: N818
+    """What the service grants for a day or a month is used up: stop, and run again once it is renewed."""
+
+
 class Rejected(SourceError):  # noqa: N818
     """Our request or our credentials are wrong: stop and say why."""
 
@@ -74,6 +78,8 @@ class Absence(StrEnum):
     """Every candidate product was too cloudy over the cell itself: the location is vacant."""
     GAPS = "gaps"
     """Every clear candidate product had no-data pixels over the cell: the location is vacant."""
+    GIVEN_UP = "given_up"
+    """No answer for it could be used, and a person decided to go past it: the location is vacant."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from mmearth_data.pace import Interrupted, on_behalf_of
 from mmearth_data.source import Corrupt, Quota, SourceError, Transient
+from mmearth_data.store.files import write_atomic
 
 logger = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.2
@@ -140,15 +141,8 @@ def run_all(work: Callable[[_Item], None], items: Sequence[_Item], workers: int,
         raise first[0]
 
 
-def quarantined(error: Corrupt, store: Path, name: str, what: str) -> Corrupt:
-    """The same failure with the place where its bytes were kept."""
+def quarantine(error: Corrupt, store: Path, name: str) -> Path:
+    """Where the bytes of an answer that cannot be used are kept for inspection."""
     path = store / "_quarantine" / f"{name}.bin"
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(error.payload)
-    remedy = "run again to retry"
-    if error.same_each_time:
-        remedy = (
-            "the same at every try: inspect them, then exclude the location from the table or widen the modality's "
-            "valid range"
-        )
-    return Corrupt(f"{what}: {error}; its bytes are kept in {path}, {remedy}", error.payload)
+    write_atomic(path, error.payload)
+    return path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mmearth_data.collection.requests import Requests, Retry, quarantined, run_all
+from mmearth_data.collection.requests import Requests, Retry, quarantine, run_all
 from mmearth_data.plan import Plan
 from mmearth_data.source import Corrupt, Source
 
@@ -36,7 +36,9 @@ def resolve_plan(
         try:
             resolved = requests.call(lambda: source.resolve(plan.batch(number)))
         except Corrupt as error:
-            raise quarantined(error, plan.store, f"batch-{number:05d}", f"batch {number}") from error
+            kept = quarantine(error, plan.store, f"batch-{number:05d}")
+            said = f"batch {number}: {error}; its bytes are kept in {kept}, run again to retry"
+            raise Corrupt(said, error.payload) from error
         plan.save_resolved(number, resolved)
         resolved_here.append(number)
         on_batch()

@@ -6,7 +6,7 @@ import io
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,15 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmearth_data import checks
-from mmearth_data.collection.requests import Requests, Retry, quarantined, run_all
+from mmearth_data.collection.requests import Requests, Retry, quarantine, run_all
 from mmearth_data.modalities import BIOME_NAMES, ECOREGION_NAMES, STORED
-from mmearth_data.plan import ShardSpec, Slot
+from mmearth_data.plan import ShardSpec, Slot, given_up
 from mmearth_data.source import Absence, Acquisition, Corrupt, Source, Tile, Unavailable
 from mmearth_data.store import shards
 from mmearth_data.store.layout import read_layout
 from mmearth_data.store.rows import STORED_OUTCOME, row_table
 
 logger = logging.getLogger(__name__)
+MOST_CORRUPT = 8
+"""Locations whose answers cannot be used after which a shard is left: then it is the service that is broken."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,15 @@ class _Outcome:
     absent: dict[str, Absence] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Unusable:
+    """A location of which every answer was Corrupt: the last failure, and where its bytes were kept."""
+
+    location_id: int
+    error: Corrupt
+    kept: Path
+
+
 def collect_shard(
     store: str | Path,
     spec: ShardSpec,
@@ -68,9 +79,11 @@ def collect_shard(
 ) -> ShardReport:
     """Fetch, check and commit one shard; ``on_tile`` is called after each of its locations.
 
-    A shard that is already committed is left as it is. Raises ShardLocked while another process works on it, Corrupt
-    (the bytes are kept in the store's ``_quarantine``), Transient or Quota where repeating did not help, and Rejected
-    at once; then nothing of the shard is committed. Once ``stopping()`` is true no request is repeated.
+    A shard that is already committed is left as it is; locations that were given up are not asked for. Raises
+    ShardLocked while another process works on it, Corrupt with the names of all locations whose answers cannot be used
+    (the bytes are kept in the store's ``_quarantine``; after MOST_CORRUPT no other is tried), Transient or Quota where
+    repeating did not help, and Rejected at once; then nothing of the shard is committed. Once ``stopping()`` is true
+    no request is sent or repeated, which ends in Interrupted or in the last failure.
     """
     path = Path(store)
     with shards.lock(path, spec.shard):
@@ -82,9 +95,16 @@ def collect_shard(
         arrays = shards.no_data(read_layout(path).tile_pixels, len(spec.slots))
         status = np.zeros((len(spec.slots), len(STORED)), dtype=np.uint8)
         outcomes: dict[int, _Outcome] = {}
+        passed_over = given_up(path)
+        unusable: list[_Unusable] = []
 
         def collect(slot: Slot) -> None:
-            tile, attempts = _first_usable(slot, source, requests, path)
+            tile, attempts = _first_usable(slot, source, requests, path, passed_over)
+            if isinstance(tile, _Unusable):
+                unusable.append(tile)
+                if len(unusable) >= MOST_CORRUPT:
+                    raise _all_unusable(unusable)
+                return
             if isinstance(tile, Absence):
                 outcomes[slot.row] = _Outcome(None, tile, attempts)
             else:
@@ -98,6 +118,8 @@ def collect_shard(
             on_tile()
 
         run_all(collect, filled, workers, requests.stopping)
+        if unusable:
+            raise _all_unusable(unusable)
         table = row_table(_record(slot, outcomes.get(slot.row)) for slot in spec.slots)
         shards.commit_shard(path, spec.shard, shards.ShardData(arrays=arrays, status=status, table=table))
     return ShardReport(
@@ -112,8 +134,12 @@ def collect_shard(
     )
 
 
-def _first_usable(slot: Slot, source: Source, requests: Requests, store: Path) -> tuple[Tile | Absence, int]:
+def _first_usable(
+    slot: Slot, source: Source, requests: Requests, store: Path, passed_over: Set[int]
+) -> tuple[Tile | Absence | _Unusable, int]:
     """The first tile of the location that is clear and without gaps, else why there is none; and products tried."""
+    if slot.location is not None and slot.location["location_id"] in passed_over:
+        return Absence.GIVEN_UP, 0
     refusal = Absence.NO_PRODUCT
     for number, acquisition in enumerate(slot.acquisitions):
         try:
@@ -122,13 +148,27 @@ def _first_usable(slot: Slot, source: Source, requests: Requests, store: Path) -
             logger.warning("location %d: %s; its next product is tried", acquisition.location_id, fact)
             continue
         except Corrupt as error:
-            name = f"{acquisition.location_id}-{number}"
-            raise quarantined(error, store, name, f"location {acquisition.location_id}") from error
+            kept = quarantine(error, store, f"{acquisition.location_id}-{number}")
+            return _Unusable(acquisition.location_id, error, kept), number + 1
         refused = checks.refusal(tile)
         if refused is None:
             return tile, number + 1
         refusal = Absence.GAPS if Absence.GAPS in (refusal, refused) else refused
     return refusal, len(slot.acquisitions)
+
+
+def _all_unusable(locations: Sequence[_Unusable]) -> Corrupt:
+    """One line that names every location, what arrived for the first of them, and the way past them."""
+    first, *others = sorted(locations, key=lambda location: location.location_id)
+    ids = " ".join(str(location.location_id) for location in (first, *others))
+    said = f"location {first.location_id}: {first.error}; its bytes are kept in {first.kept}"
+    if others:
+        said += f", those of {len(others)} more locations beside them"
+    if all(location.error.same_each_time for location in locations):
+        said += f", the same at every try: inspect them, then go past with --give-up {ids}"
+    else:
+        said += f", run again to retry or go past with --give-up {ids}"
+    return Corrupt(said, first.error.payload)
 
 
 def _fetch_checked(source: Source, acquisition: Acquisition) -> Tile:

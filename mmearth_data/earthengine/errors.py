@@ -17,12 +17,15 @@ from google.auth.exceptions import GoogleAuthError, TransportError
 from googleapiclient.errors import Error as ApiClientError
 from googleapiclient.errors import HttpError
 
-from mmearth_data.source import Quota, Rejected, SourceError, Transient
+from mmearth_data.source import Quota, Rejected, SourceError, Spent, Transient
 
 _QUOTA_REASONS = frozenset({"rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded"})
 _TRANSIENT_STATUSES = frozenset({408, 500, 502, 503, 504})
 _TOO_MUCH = ("too many concurrent aggregations", "computation timed out", "user memory limit exceeded")
 _NO_SERVICE = ("has not been used in project", "is not registered to use earth engine", "it is disabled")
+_SPENT = re.compile(r"quota exceeded .*\bper (?:day|month|year)\b|\b(?:daily|monthly) (?:quota|limit)", re.IGNORECASE)
+"""Google's APIs name the metric and the limit, such as "EECU-hours per month", when a quota is spent."""
+_NO_COLLECTION = re.compile(r"\w*Collection asset '([^']+)' not found")
 _NO_IMAGE = re.compile(r"Image asset '([^']+)' not found")
 _CREDENTIALS_REMEDY = "log in again with: earthengine authenticate"
 
@@ -91,6 +94,8 @@ def _of_status(error: HttpError, endpoint: Endpoint) -> SourceError:
     message, reasons = _details(error)
     said = f"{endpoint.url} answered {status}: {message}"
     if status == 429 or (status == 403 and reasons & _QUOTA_REASONS):
+        if _SPENT.search(message):
+            return Spent(f"the quota of project {endpoint.project!r} is spent: {message}; run again once it is renewed")
         too_much = any(words in message.lower() for words in _TOO_MUCH)
         return TooLarge(said) if too_much else Quota(said)
     if status in _TRANSIENT_STATUSES:
@@ -106,6 +111,11 @@ def _of_status(error: HttpError, endpoint: Endpoint) -> SourceError:
         )
     if status == 403:
         return Rejected(f"{said}; check that your account may use project {endpoint.project!r}")
+    if gone := _NO_COLLECTION.search(message):
+        return Rejected(
+            f"{endpoint.url} has no collection {gone[1]!r}, or your account may not read it; look it up in the data "
+            "catalogue, then run again"
+        )
     missing = _NO_IMAGE.search(message)
     return ImageNotFound(said, missing[1]) if missing else Rejected(said)
 

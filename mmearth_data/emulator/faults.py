@@ -1,4 +1,4 @@
-"""Injected failures: statuses, dropped connections, truncated answers and garbage, drawn from a seed.
+"""Injected failures: statuses, dropped connections, truncated answers and garbage, drawn from a seed; and outages.
 
 Whether a request fails depends on the seed, on its body and on how often that body was sent before, never on the
 order in which threads arrive: a run can be repeated, and a retry is a fresh draw.
@@ -11,25 +11,46 @@ import threading
 from collections import Counter
 from dataclasses import dataclass
 
-from mmearth_data.emulator.errors import EmulatorError
+from mmearth_data.emulator.errors import EmulatorError, ServiceError
 
 STATUSES = ("429", "500", "502", "503")
 KINDS = (*STATUSES, "drop", "truncate", "garbage")
+OUTAGES: dict[str, tuple[int, str]] = {
+    "credentials": (
+        401,
+        "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other valid "
+        "authentication credential.",
+    ),
+    "permission": (403, "Caller does not have required permission to use project."),
+    "unregistered": (403, "Project is not registered to use Earth Engine."),
+    "spent": (
+        429,
+        "Quota exceeded for quota metric 'Earth Engine compute time' and limit 'EECU-hours per month' of service "
+        "'earthengine.googleapis.com'.",
+    ),
+}
+"""Status and message of what a service refuses for good; the words of "spent" follow those of Google's other APIs."""
 
 
 @dataclass(frozen=True)
 class FaultRates:
-    """The probability of each kind of fault, and the seed."""
+    """The probability of each kind of fault, the seed, and how many requests pass before each outage begins."""
 
     rates: tuple[tuple[str, float], ...] = ()
     seed: int = 0
+    outages: tuple[tuple[str, int], ...] = ()
 
 
 def parse(text: str) -> FaultRates:
-    """The faults of a list such as ``429=0.05,drop=0.01,seed=7``; EmulatorError says what is wrong with it."""
+    """The faults of a list such as ``429=0.05,spent@300,seed=7``; EmulatorError says what is wrong with it."""
     rates: dict[str, float] = {}
+    outages: dict[str, int] = {}
     seed = 0
     for part in filter(None, (piece.strip() for piece in text.split(","))):
+        name, _, number = part.partition("@")
+        if name in OUTAGES and number.isdigit():
+            outages[name] = int(number)
+            continue
         name, _, number = part.partition("=")
         try:
             if name == "seed":
@@ -38,16 +59,17 @@ def parse(text: str) -> FaultRates:
             rate = float(number)
         except ValueError:
             raise EmulatorError(
-                f"--faults: {part!r} is not NAME=NUMBER; write e.g. 429=0.05,drop=0.01,seed=7"
+                f"--faults: {part!r} is not NAME=NUMBER or OUTAGE@NUMBER; write e.g. 429=0.05,spent@300,seed=7"
             ) from None
         if name not in KINDS:
-            raise EmulatorError(f"--faults: unknown fault {name!r}; choose from: {', '.join(KINDS)}, seed")
+            known = ", ".join((*KINDS, "seed", *(f"{outage}@N" for outage in OUTAGES)))
+            raise EmulatorError(f"--faults: unknown fault {name!r}; choose from: {known}")
         if not 0 <= rate <= 1:
             raise EmulatorError(f"--faults: {part!r} is no probability; use a number from 0 to 1")
         rates[name] = rate
     if sum(rates.values()) > 1:
         raise EmulatorError(f"--faults: the rates sum to {sum(rates.values()):g}; they must sum to 1 at most")
-    return FaultRates(tuple(rates.items()), seed)
+    return FaultRates(tuple(rates.items()), seed, tuple(outages.items()))
 
 
 class Faults:
@@ -56,7 +78,17 @@ class Faults:
     def __init__(self, rates: FaultRates) -> None:
         self._rates = rates
         self._seen: Counter[bytes] = Counter()
+        self._passed = 0
         self._lock = threading.Lock()
+
+    def check_outage(self) -> None:
+        """Count a request that needs an account; raises ServiceError where an outage refuses it."""
+        with self._lock:
+            passed, self._passed = self._passed, self._passed + 1
+        for kind, passes in self._rates.outages:
+            if passed >= passes:
+                code, message = OUTAGES[kind]
+                raise ServiceError(message, code)
 
     def draw(self, body: bytes) -> str | None:
         """The kind of fault that this sending of ``body`` meets, if any."""

@@ -36,7 +36,7 @@ class EmulatorConfig:
     latency: int = 0
     """Milliseconds that every compute request waits."""
     faults: str = ""
-    """Injected failures, e.g. 429=0.05,500=0.02,drop=0.01,truncate=0.01,garbage=0.01,seed=7."""
+    """Injected failures, e.g. 429=0.05,500=0.02,drop=0.01,truncate=0.01,garbage=0.01,seed=7, or spent@300."""
     mount: tuple[str, ...] = ()
     """ASSET=PATH: serve a folder of GeoTIFFs with JSON sidecars, or a vector file, as that asset."""
     log: Path | None = None

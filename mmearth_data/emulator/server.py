@@ -67,7 +67,7 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/$discovery/rest":
             self._respond("discovery", lambda: Answer(wheel.discovery_document()))
         elif _ALGORITHMS.match(path):
-            self._respond("algorithms", lambda: Answer(wheel.algorithms_document()))
+            self._respond("algorithms", self._algorithms)
         elif path == "/":
             self._respond("about", lambda: Answer(_ABOUT.encode(), "text/plain; charset=UTF-8"))
         else:
@@ -86,6 +86,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Requests go to the request log instead of standard error."""
+
+    def _algorithms(self) -> Answer:
+        self.server.backend.faults.check_outage()
+        return Answer(wheel.algorithms_document())
 
     def _not_found(self) -> Answer:
         raise ServiceError(f"The emulator does not serve {self.command} {urlsplit(self.path).path}.", 404)
@@ -139,6 +143,7 @@ class Handler(BaseHTTPRequestHandler):
             raise ServiceError("Invalid JSON payload received: it must be an object.")
         self._tag = str(body.get("workloadTag", ""))
         backend = self.server.backend
+        backend.faults.check_outage()
         with backend.gate.enter():
             if backend.latency:
                 time.sleep(backend.latency)

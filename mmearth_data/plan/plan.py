@@ -4,6 +4,7 @@
     DIR/_plan/locations.parquet       the adopted table, byte for byte
     DIR/_plan/resolved/NNNNN.parquet  acquisitions of one batch of locations, in table order
     DIR/_plan/round-NN.parquet        the rows that round NN gave out, and to whom
+    DIR/_plan/given-up.json           locations to go past (given_up.py)
 
 Every file appears whole or not at all. A round is planned once the shards of all earlier rounds are committed, so its
 table follows from the store's content alone.
@@ -29,6 +30,7 @@ import pyarrow.parquet as pq
 from mmearth_data import grid
 from mmearth_data.location import COLUMNS, read_locations
 from mmearth_data.plan import acquisitions
+from mmearth_data.plan.given_up import give_up
 from mmearth_data.plan.progress import Summary, stratum_summaries
 from mmearth_data.plan.slots import MAX_SHARD_ROWS, VACANT, IndexArray, Strata, first_round, later_round, shard_rows
 from mmearth_data.source import Acquisition, Location, Resolved
@@ -195,6 +197,13 @@ class Plan:
         """Number of locations that these shards were given to."""
         given = self._given()
         return int((given["shard"].isin(set(shards)) & (given["location_id"] != 0)).sum())
+
+    def give_up(self, location_ids: Iterable[int]) -> None:
+        """Go past these locations of shards that are not committed; raises what ``plan.given_up`` says."""
+        given = self._given()
+        shard_of = dict(zip(given["location_id"].tolist(), given["shard"].tolist(), strict=True))
+        shard_of.pop(0, None)
+        give_up(self.store, location_ids, shard_of)
 
     def spec(self, shard: int) -> ShardSpec:
         """The slots of one shard, with their locations and acquisitions."""

@@ -23,7 +23,7 @@ from mmearth_data.earthengine.pixels import parse
 from mmearth_data.earthengine.session import WORKLOAD_TAG, EarthEngineSource, connect
 from mmearth_data.emulator import wheel
 from mmearth_data.modalities import PIXEL
-from mmearth_data.source import Acquisition, Corrupt, Quota, Rejected, SourceError, Transient
+from mmearth_data.source import Acquisition, Corrupt, Quota, Rejected, SourceError, Spent, Transient
 
 
 class Scripted(BaseHTTPRequestHandler):
@@ -86,6 +86,21 @@ def ask(source: EarthEngineSource) -> bytes:
     [
         (429, "Too many concurrent requests.", "", Quota, "429: Too many concurrent requests"),
         (403, "Rate limit exceeded.", "rateLimitExceeded", Quota, "Rate limit"),
+        (
+            429,
+            "Quota exceeded for quota metric 'Earth Engine compute time' and limit 'EECU-hours per month'.",
+            "",
+            Spent,
+            "the quota of project 'my-project' is spent: .*; run again once it is renewed",
+        ),
+        (429, "Quota exceeded for quota metric 'Queries' and limit 'Queries per minute'.", "", Quota, "429"),
+        (
+            404,
+            "ImageCollection.load: ImageCollection asset 'A/B' not found (does not exist).",
+            "",
+            Rejected,
+            "has no collection 'A/B', or your account may not read it; look it up",
+        ),
         (429, "Too many concurrent aggregations.", "", TooLarge, "aggregations"),
         (400, "User memory limit exceeded.", "", TooLarge, "memory"),
         (400, "Computation timed out.", "", TooLarge, "timed out"),

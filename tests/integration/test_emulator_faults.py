@@ -123,6 +123,21 @@ def test_a_repeated_request_is_drawn_afresh(tmp_path: Path) -> None:
     assert statuses == {200, 503}
 
 
+def test_an_outage_refuses_every_request_from_its_own_on(tmp_path: Path) -> None:
+    expected = {"credentials": 401, "permission": 403, "unregistered": 403, "spent": 429}
+    for kind, status in expected.items():
+        (tmp_path / kind).mkdir()
+        with start_emulator(tmp_path / kind, archive=ARCHIVE, faults=f"{kind}@3") as running:
+            seen = [_compute(running.url, number) for number in range(6)]
+        assert seen == [200] * 3 + [status] * 3
+    with (
+        start_emulator(tmp_path, archive=ARCHIVE, faults="unregistered@0") as running,
+        pytest.raises(EEException, match="not registered to use Earth Engine"),
+        connected(running.url),
+    ):
+        pass
+
+
 def test_drop_truncate_and_garbage_break_the_answer_as_they_say(tmp_path: Path) -> None:
     for kind in ("drop", "truncate", "garbage"):
         (tmp_path / kind).mkdir()
@@ -172,6 +187,7 @@ def test_a_taken_port_is_one_line_with_the_remedy() -> None:
     ("config", "message"),
     [
         (EmulatorConfig(port=0, faults="418=0.5"), "unknown fault '418'; choose from: 429"),
+        (EmulatorConfig(port=0, faults="spent@often"), "'spent@often' is not NAME=NUMBER or OUTAGE@NUMBER"),
         (EmulatorConfig(port=0, faults="429=often"), "'429=often' is not NAME=NUMBER"),
         (EmulatorConfig(port=0, faults="429=1.5"), "is no probability"),
         (EmulatorConfig(port=0, faults="429=0.6,500=0.6"), "sum to 1.2"),

@@ -1,0 +1,65 @@
+"""Locations that a person decided to go past, because no answer for them can be used.
+
+    DIR/_plan/given-up.json    their ids in ascending order
+
+The decision is part of the plan: a shard that is committed after it leaves their rows vacant with the reason
+``given_up``, and the next round takes the next locations of their strata. It is taken under the lock of each shard
+that it concerns, and shards read it under theirs, so the result follows from the decisions alone, whoever works when.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from mmearth_data.store import shards
+from mmearth_data.store.files import write_atomic
+from mmearth_data.store.locking import exclusive
+
+
+class GiveUpError(ValueError):
+    """A location cannot be given up; the message says why and what to do."""
+
+
+def _file(store: Path) -> Path:
+    return store / "_plan" / "given-up.json"
+
+
+def given_up(store: str | Path) -> frozenset[int]:
+    """The locations given up so far; raises GiveUpError where the record is damaged."""
+    file = _file(Path(store))
+    try:
+        return frozenset(int(location_id) for location_id in json.loads(file.read_bytes()))
+    except FileNotFoundError:
+        return frozenset()
+    except (ValueError, TypeError) as error:
+        raise GiveUpError(f"{file} is damaged; restore it from a copy, or write the list of ids anew") from error
+
+
+def give_up(store: Path, location_ids: Iterable[int], shard_of: Mapping[int, int]) -> None:
+    """Record that these locations are to be gone past; ``shard_of`` names the shard of every location with a row.
+
+    Those that are recorded already are left as they are. Raises GiveUpError for a location without a row or in a
+    committed shard, and ShardLocked while somebody works on one of the shards; then none is recorded.
+    """
+    with exclusive(store / "_plan" / "given-up.lock"), ExitStack() as locked:
+        known = given_up(store)
+        wanted = set(location_ids) - known
+        for location_id in sorted(wanted - set(shard_of)):
+            raise GiveUpError(
+                f"location {location_id} has no row of {store}, so there is nothing to give up; "
+                "give up those that a collection named"
+            )
+        for shard in sorted({shard_of[location_id] for location_id in wanted}):
+            locked.enter_context(shards.lock(store, shard))
+        committed = shards.committed(store)
+        for location_id in sorted(wanted):
+            if shard_of[location_id] in committed:
+                raise GiveUpError(
+                    f"location {location_id} is in shard {shard_of[location_id]}, which is committed and never "
+                    "rewritten; leave it out of --give-up"
+                )
+        if wanted:
+            write_atomic(_file(store), (json.dumps(sorted(known | wanted)) + "\n").encode())
