@@ -1,10 +1,13 @@
 """Deterministic checks of a tile's content: is it possible, is it clear, has it gaps, what is complete.
 
 Only what these functions say of the pixels, and facts of the archive, make a location give way to another; a failure
-of the source never does.
+of the source never does. docs/operations.md lists every check with what follows from it.
 """
 
 from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +23,33 @@ CLEAR_FRACTION = 0.9
 """A tile is clear when at least this fraction of its pixels is."""
 QA60_CLOUD_BITS = (1 << 10) | (1 << 11)
 """QA60: bit 10 opaque cloud, bit 11 cirrus; a pixel is clear where both are 0 (Sentinel-2 catalogue page)."""
+OFFSET = 1000
+"""Added to all reflectances of products since OFFSET_BASELINE, and taken off again by the harmonised collections
+(Sentinel-2 catalogue page; ESA, Copernicus Sentinel-2 products since processing baseline 04.00)."""
+OFFSET_BASELINE = "04.00"
+_CIRRUS_BAND = MODALITIES["sentinel2"].bands.index("B10")
 _L1C_ONLY = ("B10",)
 _L2A_ONLY = ("sentinel2_cloudprod", "sentinel2_scl")
 
 
+class Suspicion(StrEnum):
+    """What is stored although it looks odd, since it may be honest; a shard warns of it once."""
+
+    CONSTANT = "constant"
+    """A reflectance or backscatter band has the same value at every pixel (saturated snow, an empty answer)."""
+    OFFSET = "offset"
+    """No reflectance of an L2A tile is below 1000 (a desert, or the offset that was not taken off)."""
+
+
 def check_content(tile: Tile) -> None:
-    """Raise Corrupt where a modality has the wrong shape or dtype, or a valid value outside its range or classes."""
+    """Raise Corrupt where the tile cannot be what was asked for.
+
+    A modality has the wrong shape or dtype, or a valid value outside its range or classes; no modality has a valid
+    pixel; or a clear L1C tile of a product with the reflectance offset still carries it, which shows at 1373 nm, where
+    the atmosphere lets next to nothing through.
+    """
+    if all(not modality.valid(tile.pixels[modality.name]).any() for modality in PIXEL if modality.name in tile.pixels):
+        raise Corrupt("no modality has a single valid pixel")
     side = int(grid.decode(tile.acquisition.location_id).pixels[0])
     for modality in PIXEL:
         stored = tile.pixels.get(modality.name)
@@ -44,6 +68,43 @@ def check_content(tile: Tile) -> None:
             known[modality.class_values] = True
             if not known[values].all():
                 raise Corrupt(f"{modality.name} holds the class {values[~known[values]][0]}, which it does not have")
+    if tile.acquisition.level == "L1C" and tile.acquisition.baseline >= OFFSET_BASELINE and refusal(tile) is None:
+        lowest = int(tile.pixels["sentinel2"][_CIRRUS_BAND].min())
+        if lowest >= OFFSET:
+            raise Corrupt(
+                f"B10 must be near 0 in a clear L1C tile; it is {lowest} or more, with the offset of {OFFSET}"
+            )
+
+
+def suspicions(tile: Tile) -> tuple[Suspicion, ...]:
+    """What is odd about a tile that may be stored."""
+    found = []
+    if any(_constant_bands(tile, name).any() for name in ("sentinel2", "sentinel1")):
+        found.append(Suspicion.CONSTANT)
+    if tile.acquisition.level == "L2A":
+        reflectance = tile.pixels["sentinel2"]
+        values = reflectance[MODALITIES["sentinel2"].valid(reflectance)]
+        if values.size and values.min() >= OFFSET:
+            found.append(Suspicion.OFFSET)
+    return tuple(found)
+
+
+def fingerprint(tile: Tile) -> bytes | None:
+    """Equal for two tiles only where their reflectances are; None where every band is constant, which may recur.
+
+    Two places never look the same to a sensor with noise, so equal ones mean that an answer was given twice.
+    """
+    if _constant_bands(tile, "sentinel2").sum() == len(tile.acquisition.available(MODALITIES["sentinel2"])):
+        return None
+    return hashlib.blake2b(np.ascontiguousarray(tile.pixels["sentinel2"]).data, digest_size=16).digest()
+
+
+def _constant_bands(tile: Tile, name: str) -> NDArray[np.bool_]:
+    """Which bands are one valid value at every pixel, shape (bands,)."""
+    stored = tile.pixels[name]
+    first = stored[:, :1, :1]
+    constant: NDArray[np.bool_] = (stored == first).all(axis=(1, 2)) & MODALITIES[name].valid(first)[:, 0, 0]
+    return constant
 
 
 def clear_fraction(tile: Tile) -> float:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import logging
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -34,7 +35,8 @@ class ShardReport:
     """What collecting a shard came to: rows by outcome, requests sent, and how often each fact was met.
 
     ``stored`` + ``gave_way`` + ``vacant`` = rows; ``refused`` counts the reasons for which locations gave way,
-    ``absent`` those for which modalities of stored tiles are missing. ``requests`` counts repetitions too.
+    ``absent`` those for which modalities of stored tiles are missing, ``odd`` the stored tiles by suspicion.
+    ``requests`` counts repetitions too.
     """
 
     shard: int
@@ -45,6 +47,7 @@ class ShardReport:
     requests: int = 0
     refused: dict[str, int] = field(default_factory=dict)
     absent: dict[str, int] = field(default_factory=dict)
+    odd: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class _Outcome:
     attempts: int
     clear_fraction: float = math.nan
     absent: dict[str, Absence] = field(default_factory=dict)
+    odd: tuple[checks.Suspicion, ...] = ()
+    fingerprint: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -113,15 +118,26 @@ def collect_shard(
                     arrays[name][slot.row - first_row] = value
                 status[slot.row - first_row] = checks.statuses(values, tile.acquisition)
                 outcomes[slot.row] = _Outcome(
-                    tile.acquisition, None, attempts, checks.clear_fraction(tile), _absent(tile)
+                    tile.acquisition,
+                    None,
+                    attempts,
+                    checks.clear_fraction(tile),
+                    _absent(tile),
+                    checks.suspicions(tile),
+                    checks.fingerprint(tile),
                 )
             on_tile()
 
         run_all(collect, filled, workers, requests.stopping)
+        unusable += _answered_twice(outcomes, path, lambda row: {n: a[row - first_row] for n, a in arrays.items()})
         if unusable:
             raise _all_unusable(unusable)
         table = row_table(_record(slot, outcomes.get(slot.row)) for slot in spec.slots)
         shards.commit_shard(path, spec.shard, shards.ShardData(arrays=arrays, status=status, table=table))
+    odd = _tally(suspicion for outcome in outcomes.values() for suspicion in outcome.odd)
+    if odd:
+        said = ", ".join(f"{suspicion} {count}" for suspicion, count in odd.items())
+        logger.warning("shard %d: tiles that look odd and may be honest: %s of %d", spec.shard, said, len(outcomes))
     return ShardReport(
         shard=spec.shard,
         round=spec.round,
@@ -131,6 +147,7 @@ def collect_shard(
         requests=requests.sent,
         refused=_tally(outcome.reason for outcome in outcomes.values()),
         absent=_tally(reason for outcome in outcomes.values() for reason in outcome.absent.values()),
+        odd=odd,
     )
 
 
@@ -157,6 +174,24 @@ def _first_usable(
     return refusal, len(slot.acquisitions)
 
 
+def _answered_twice(
+    outcomes: Mapping[int, _Outcome], store: Path, arrays: Callable[[int], dict[str, NDArray[np.generic]]]
+) -> list[_Unusable]:
+    """The locations whose tile is, pixel for pixel, that of another one of the shard: one of the answers is wrong."""
+    same: defaultdict[bytes, list[int]] = defaultdict(list)
+    for row in sorted(outcomes):
+        if (fingerprint := outcomes[row].fingerprint) is not None:
+            same[fingerprint].append(row)
+    found = []
+    for rows in same.values():
+        ids = {row: acquisition.location_id for row in rows if (acquisition := outcomes[row].acquisition)}
+        for row in rows if len(rows) > 1 else ():
+            others = " and ".join(str(ids[other]) for other in rows if other != row)
+            error = Corrupt(f"its sentinel2 is that of location {others}, pixel for pixel", _as_npz(arrays(row)))
+            found.append(_Unusable(ids[row], error, quarantine(error, store, f"{ids[row]}-twice")))
+    return found
+
+
 def _all_unusable(locations: Sequence[_Unusable]) -> Corrupt:
     """One line that names every location, what arrived for the first of them, and the way past them."""
     first, *others = sorted(locations, key=lambda location: location.location_id)
@@ -177,10 +212,14 @@ def _fetch_checked(source: Source, acquisition: Acquisition) -> Tile:
     try:
         checks.check_content(tile)
     except Corrupt as error:
-        kept = io.BytesIO()
-        np.savez(kept, **cast("dict[str, Any]", tile.pixels))
-        raise Corrupt(str(error), kept.getvalue()) from error
+        raise Corrupt(str(error), _as_npz(tile.pixels)) from error
     return tile
+
+
+def _as_npz(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
+    kept = io.BytesIO()
+    np.savez(kept, **cast("dict[str, Any]", arrays))
+    return kept.getvalue()
 
 
 def _image_values(slot: Slot, acquisition: Acquisition) -> dict[str, NDArray[np.generic]]:
@@ -224,5 +263,5 @@ def _record(slot: Slot, outcome: _Outcome | None) -> dict[str, Any]:
     }
 
 
-def _tally(reasons: Iterable[Absence | None]) -> dict[str, int]:
+def _tally(reasons: Iterable[StrEnum | None]) -> dict[str, int]:
     return dict(sorted(Counter(str(reason) for reason in reasons if reason is not None).items()))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -165,3 +167,82 @@ def test_status_of_the_other_modalities_follows_level_and_data() -> None:
     it = good("L2A")
     it.pixels["sentinel2"][0] = 0
     assert checks.status_of(MODALITIES["sentinel2"], it.pixels["sentinel2"], it.acquisition) == Status.PARTIAL
+
+
+def test_nothing_valid_in_any_modality_is_corrupt_and_in_all_but_one_it_is_not() -> None:
+    it = good()
+    for modality in STORED:
+        if modality.name in it.pixels:
+            it.pixels[modality.name][:] = modality.nodata
+    with pytest.raises(Corrupt, match="no modality has a single valid pixel"):
+        checks.check_content(it)
+    it.pixels["aster"][0, 0, 0] = 7
+    checks.check_content(it)
+    assert checks.refusal(it) == Absence.GAPS
+
+
+def with_cirrus_band(value: int, baseline: str, level: str = "L1C", unclear: int = 0) -> Tile:
+    it = good(level)
+    it = dataclasses.replace(it, acquisition=dataclasses.replace(it.acquisition, baseline=baseline))
+    it.pixels["sentinel2"][MODALITIES["sentinel2"].bands.index("B10")] = value
+    it.pixels["cloud_score"].reshape(-1)[:unclear] = 0
+    return it
+
+
+def test_the_offset_is_judged_by_the_cirrus_band_of_clear_tiles_that_can_carry_it() -> None:
+    with pytest.raises(Corrupt, match=r"B10 must be near 0 in a clear L1C tile; it is 1004 or more"):
+        checks.check_content(with_cirrus_band(1004, "04.00"))
+    checks.check_content(with_cirrus_band(999, "05.10"))
+    checks.check_content(with_cirrus_band(1004, "02.07"))
+    cloudy = with_cirrus_band(1004, "04.00", unclear=PIXELS**2 // 2)
+    checks.check_content(cloudy)
+    assert checks.refusal(cloudy) == Absence.CLOUDY
+
+
+def test_of_real_tiles_those_with_the_offset_are_told_apart(shared_data: Path) -> None:
+    corrupt = []
+    for file in sorted((shared_data / "terramesh" / "S2L1C").glob("*.tif")):
+        it = with_cirrus_band(1, "04.00")
+        with rasterio.open(file) as opened:  # B1 to B8, B8A, B9, B10
+            it.pixels["sentinel2"][MODALITIES["sentinel2"].bands.index("B10")] = opened.read(11)[:PIXELS, :PIXELS]
+        try:
+            checks.check_content(it)
+            corrupt.append(False)
+        except Corrupt:
+            corrupt.append(True)
+    assert sorted(corrupt) == [False, False, True, True, True]
+
+
+def test_what_may_be_honest_is_only_suspected() -> None:
+    assert checks.suspicions(good("L1C")) == ()
+    snow = good()
+    snow.pixels["sentinel2"][1] = 65535
+    checks.check_content(snow)
+    assert checks.suspicions(snow) == (checks.Suspicion.CONSTANT,)
+    masked = good()
+    masked.pixels["sentinel1"][:] = MODALITIES["sentinel1"].nodata
+    assert checks.suspicions(masked) == ()
+    masked.pixels["sentinel1"][0] = -1200
+    assert checks.suspicions(masked) == (checks.Suspicion.CONSTANT,)
+    desert = good()
+    desert.pixels["sentinel2"][:] = np.maximum(desert.pixels["sentinel2"], 1000)
+    bands = [MODALITIES["sentinel2"].bands.index(band) for band in desert.acquisition.bands if band.startswith("B")]
+    desert.pixels["sentinel2"][MODALITIES["sentinel2"].bands.index("B10")] = 0
+    desert.pixels["sentinel2"][bands, 0, 0] += 1
+    assert checks.suspicions(desert) == (checks.Suspicion.OFFSET,)
+    desert.pixels["sentinel2"][bands[3], 4, 4] = 999
+    assert checks.suspicions(desert) == ()
+
+
+def test_a_fingerprint_is_the_reflectances_and_constant_tiles_have_none() -> None:
+    one, other = good(), good()
+    assert checks.fingerprint(one) == checks.fingerprint(other) is not None
+    other.pixels["aster"][0, 0, 0] += 1
+    assert checks.fingerprint(one) == checks.fingerprint(other)
+    other.pixels["sentinel2"][3, 2, 1] += 1
+    assert checks.fingerprint(one) != checks.fingerprint(other)
+    for level in ("L1C", "L2A"):
+        flat = good(level)
+        values = np.arange(1, 14, dtype=np.uint16)[:, None, None]
+        flat.pixels["sentinel2"][:] = np.where(flat.pixels["sentinel2"].any(axis=(1, 2), keepdims=True), values, 0)
+        assert checks.fingerprint(flat) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -296,3 +297,59 @@ def test_a_batch_that_another_run_saved_meanwhile_is_not_resolved_again(tmp_path
     assert resolve_plan(plan, source, workers=1, on_batch=lambda: called.append(1), retry=QUICK) == 1
     assert (source.asked, len(called)) == (1, 3)
     assert plan.unresolved() == ()
+
+
+def test_an_answer_that_is_given_for_two_locations_is_stored_for_neither(tmp_path: Path, locations: Path) -> None:
+    class Twice(FormulaSource):
+        stuck = True
+
+        def fetch(self, wanted):
+            result = super().fetch(wanted)
+            if self.stuck and wanted.location_id == second:
+                first_acquisition = replace(wanted, location_id=first, bands=wanted.bands)
+                result.pixels["sentinel2"] = tile(first_acquisition).pixels["sentinel2"]
+            return result
+
+    plan = Plan.prepare(tmp_path / "store", locations, max_shard_rows=24)
+    source = Twice()
+    resolve_plan(plan, source, retry=QUICK)
+    plan.next_round()
+    ids = sorted(int(slot.location["location_id"]) for slot in plan.spec(0).slots if slot.location)
+    first, second = [i for i in ids if i % 2 == 0][:2]
+    with pytest.raises(
+        Corrupt, match=f"location {first}: its sentinel2 is that of location {second}, .*{first} {second}$"
+    ):
+        collect_shard(plan.store, plan.spec(0), source, 3, retry=QUICK)
+    assert shards.committed(plan.store) == set()
+    with np.load(plan.store / "_quarantine" / f"{second}-twice.bin") as kept:
+        np.testing.assert_array_equal(kept["aster"], tile(plan_acquisition(plan, second)).pixels["aster"])
+    source.stuck = False
+    collect_shard(plan.store, plan.spec(0), source, 3, retry=QUICK)
+    assert shards.committed(plan.store) == {0}
+
+
+def plan_acquisition(plan: Plan, location_id: int):
+    slots = {slot.location["location_id"]: slot for slot in plan.spec(0).slots if slot.location}
+    return slots[location_id].acquisitions[0]
+
+
+def test_a_shard_warns_once_of_what_looks_odd(
+    tmp_path: Path, locations: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Snow(FormulaSource):
+        def fetch(self, wanted):
+            result = super().fetch(wanted)
+            if wanted.location_id in white:
+                result.pixels["sentinel2"][4] = 28000
+            return result
+
+    plan, source = Plan.prepare(tmp_path / "store", locations, max_shard_rows=24), Snow()
+    resolve_plan(plan, source, retry=QUICK)
+    plan.next_round()
+    located = [int(slot.location["location_id"]) for slot in plan.spec(0).slots if slot.location]
+    white = set(located[:3])
+    report = collect_shard(plan.store, plan.spec(0), source, 3, retry=QUICK)
+    assert report.odd == {"constant": 3}
+    assert shards.committed(plan.store) == {0}
+    (line,) = [record.message for record in caplog.records if "odd" in record.message]
+    assert line == f"shard 0: tiles that look odd and may be honest: constant 3 of {len(located)}"
