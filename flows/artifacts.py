@@ -1,17 +1,26 @@
-"""What a person sees of a run: a bar in the terminal, one throttled progress artifact and tables in Prefect."""
+"""What a person sees of a run: a bar in the terminal; a throttled progress artifact, tables, a picture in Prefect."""
 
 from __future__ import annotations
 
+import base64
+import io
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import cast
 from uuid import UUID
 
-from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from PIL import Image
+from prefect.artifacts import (
+    create_image_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 PUBLISH_SECONDS = 2.0
@@ -26,12 +35,13 @@ def _console() -> Console:
 class RunProgress:
     """Counts one run's work: ``advance`` from any thread, ``publish`` from the flow's own."""
 
-    def __init__(self, bar: Progress, task: TaskID, artifact: UUID) -> None:
+    def __init__(self, bar: Progress, task: TaskID, artifact: UUID, requests: Callable[[], int] | None = None) -> None:
         self._bar, self.task, self._artifact = bar, task, artifact
+        self._requests = requests
         self._published = time.monotonic()
 
     def advance(self, steps: int = 1) -> None:
-        """Count ``steps`` more units as done."""
+        """Count ``steps`` more units as done; fewer than none where work is to be done again."""
         self._bar.advance(self.task, steps)
 
     def grow(self, steps: int) -> None:
@@ -49,18 +59,34 @@ class RunProgress:
         if not now and time.monotonic() - self._published < PUBLISH_SECONDS:
             return
         task = self._bar.tasks[self.task]
-        description = f"{task.description}: {task.completed:.0f} of {task.total or 0:.0f}"
-        update_progress_artifact(self._artifact, task.percentage, description=description)
+        words = [f"{task.description}: {task.completed:,.0f} of {task.total or 0:,.0f}", *_pace(task)]
+        if self._requests is not None:
+            words.append(f"{self._requests():,} requests")
+        update_progress_artifact(self._artifact, task.percentage, description=", ".join(words))
         self._published = time.monotonic()
 
 
+def _pace(task: Task) -> list[str]:
+    """Units per second since the beginning, and how long the rest takes at that."""
+    if not task.completed or not task.elapsed:
+        return []
+    rate = task.completed / task.elapsed
+    if not task.remaining:
+        return [f"{rate:.3g}/s"]
+    left = timedelta(seconds=round(task.remaining / rate))
+    return [f"{rate:.3g}/s", f"about {left} left"]
+
+
 @contextmanager
-def run_progress(title: str, total: int, key: str) -> Iterator[RunProgress]:
-    """A bar titled ``title`` over ``total`` units and its progress artifact ``key``, both ended with the block."""
+def run_progress(title: str, total: int, key: str, requests: Callable[[], int] | None = None) -> Iterator[RunProgress]:
+    """A bar titled ``title`` over ``total`` units and its progress artifact ``key``, both ended with the block.
+
+    The artifact says how many requests were sent, where ``requests`` counts them.
+    """
     columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=_console()) as bar:
         artifact = cast("UUID", create_progress_artifact(0.0, key, title))
-        progress = RunProgress(bar, bar.add_task(title, total=total), artifact)
+        progress = RunProgress(bar, bar.add_task(title, total=total), artifact, requests)
         try:
             yield progress
         except BaseException:
@@ -70,14 +96,25 @@ def run_progress(title: str, total: int, key: str) -> Iterator[RunProgress]:
             progress.publish(now=True)
 
 
+def keep_table(key: str, title: str, rows: Sequence[Mapping[str, object]]) -> None:
+    """Keep a table as the table artifact ``key`` of the run; rows share their keys."""
+    create_table_artifact([{name: str(value) for name, value in row.items()} for row in rows], key, title)
+
+
+def keep_image(key: str, title: str, image: Image.Image) -> None:
+    """Keep a small picture as the image artifact ``key`` of the run, within the artifact: nobody has to serve it."""
+    png = io.BytesIO()
+    image.save(png, "PNG", optimize=True)
+    create_image_artifact(f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}", key, title)
+
+
 def publish_table(key: str, title: str, rows: Sequence[Mapping[str, object]]) -> None:
     """Show a table in the terminal and keep it as the table artifact ``key`` of the run; rows share their keys."""
     header = list(rows[0]) if rows else []
-    cells = [{name: str(row[name]) for name in header} for row in rows]
     table = Table(title=title, title_justify="left")
     for position, name in enumerate(header):
         table.add_column(name, no_wrap=position > 0)  # a narrow terminal wraps names, never figures
-    for row in cells:
-        table.add_row(*row.values())
+    for row in rows:
+        table.add_row(*(str(row[name]) for name in header))
     _console().print(table)
-    create_table_artifact(cells, key, title)
+    keep_table(key, title, rows)

@@ -27,8 +27,12 @@ QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
 }
-"""Set before Prefect is imported, where the user has not: the command itself says on the terminal what went wrong."""
+"""Set before Prefect is imported, where the user has not: the command itself says on the terminal what went wrong.
+
+Leases lie beside the server's database, since slots that were taken when it was killed would else stay taken for ever.
+"""
 
 
 class ServerError(RuntimeError):

@@ -33,7 +33,11 @@ class CollectSettings:
     emulator: str | None = None
     """URL of an emulator to ask instead of Earth Engine."""
     workers: int = 16
-    """Requests under way at once; Earth Engine allows 40 per project."""
+    """Requests under way at once in one process; Earth Engine allows 40 per project."""
+    give_up: tuple[int, ...] = ()
+    """Locations to go past because no answer for them can be used; kept in the store's plan."""
+    dask: str | None = None
+    """Address of a Dask scheduler whose workers collect the shards; by default this process does."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,200 @@
+"""Collecting a round: one task per shard, a few at a time, on threads of this process or on a Dask cluster."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.futures import PrefectWrappedFuture
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect.tasks import Task
+
+from flows.artifacts import RunProgress
+from flows.quota import limit_name, occupied
+from flows.settings import CollectSettings
+from mmearth_data.collection import ShardReport, collect_shard
+from mmearth_data.earthengine.session import EarthEngineSource, connect
+from mmearth_data.plan import Plan
+from mmearth_data.source import Quota, Rejected, Spent, Transient
+from mmearth_data.store.shards import ShardLocked
+
+if TYPE_CHECKING:
+    ShardFuture = PrefectWrappedFuture[ShardReport, Any]
+
+SHARDS_AT_ONCE = 2
+"""Shards under way in one process: while one is compressed, the other keeps the requests going."""
+PENDING_SHARDS = 100
+"""Shards that a cluster is given in advance at most, so that neither its scheduler nor Prefect's page is flooded."""
+LOCKED_SECONDS = 10.0
+"""When to look again at a shard that another process is writing: either it commits it, or it dies and we do."""
+_POLL_SECONDS = 0.5
+
+
+class Stopped(RuntimeError):  # noqa: N818 - it is no error: somebody asked to stop
+    """The run was asked to stop between two tiles."""
+
+
+class DaskError(ValueError):
+    """A Dask cluster was asked for, but this machine cannot speak to one."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the tasks of one run share in the process that they run in.
+
+    Where it arrives pickled, on a machine of a cluster, it is opened anew from its settings: nothing is counted there
+    (the shard's report says what was done), and each shard takes its own slots of the project's quota.
+    """
+
+    settings: CollectSettings
+    plan: Plan
+    source: EarthEngineSource
+    progress: RunProgress | None
+    stop: Event
+
+    def __reduce__(self) -> tuple[Callable[[CollectSettings], Run], tuple[CollectSettings]]:
+        """Travel as settings."""
+        return _elsewhere, (self.settings,)
+
+    def count(self, tiles: int = 1) -> None:
+        """Count tiles as tried; raises Stopped if the run is to end."""
+        if self.progress is not None:
+            self.progress.advance(tiles)
+        self.check()
+
+    def check(self) -> None:
+        """Raise Stopped if the run is to end."""
+        if self.stop.is_set():
+            raise Stopped("stopped between two tiles")
+
+    def slots(self) -> AbstractContextManager[None]:
+        """The slots that a shard needs beyond those which its flow holds for this process."""
+        if self.progress is not None:
+            return nullcontext()
+        return occupied(limit_name(self.settings.project), self.settings.workers, self.check)
+
+
+def connected(settings: CollectSettings) -> EarthEngineSource:
+    """The source that the settings name; deployments leave out what is not set by an empty word."""
+    return connect(settings.project or None, settings.emulator or None, slots=settings.workers)
+
+
+_opened: dict[CollectSettings, Run] = {}
+_opening = threading.Lock()
+
+
+def _elsewhere(settings: CollectSettings) -> Run:
+    """The run of these settings in a process that did not start it; opened once, for the client connects but once."""
+    with _opening:
+        if settings not in _opened:
+            source = connected(settings)
+            _opened.clear()
+            _opened[settings] = Run(settings, Plan.open(settings.store), source, None, Event())
+        return _opened[settings]
+
+
+def _worth_repeating(shard: Task[..., object], attempt: TaskRun, state: State[object]) -> bool:
+    """Whether a shard failed for reasons of infrastructure, which pass."""
+    return isinstance(state.result(raise_on_failure=False), Transient | Quota)
+
+
+@task(
+    name="collect shard",
+    task_run_name="shard {shard:05d}",
+    retries=2,
+    retry_delay_seconds=[5, 30],
+    retry_jitter_factor=0.5,
+    retry_condition_fn=_worth_repeating,
+    persist_result=False,
+    cache_policy=NO_CACHE,
+)
+def collect_one(run: Run, shard: int) -> ShardReport:
+    """Fetch, check and commit one shard."""
+    tried = 0
+
+    def on_tile() -> None:
+        nonlocal tried
+        tried += 1
+        run.count()
+
+    with run.slots():
+        run.check()
+        try:
+            return collect_shard(
+                run.plan.store,
+                run.plan.spec(shard),
+                run.source,
+                run.settings.workers,
+                on_tile,
+                stopping=run.stop.is_set,
+            )
+        except BaseException:
+            if run.progress is not None:
+                run.progress.advance(-tried)  # they are tried again, by this task or by the next run
+            raise
+
+
+@contextmanager
+def shard_runner(settings: CollectSettings) -> Iterator[TaskRunner[Any]]:
+    """Where shards are collected: threads here, or the Dask cluster whose scheduler the settings name."""
+    runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=SHARDS_AT_ONCE)
+    if settings.dask:
+        try:
+            from prefect_dask.task_runners import DaskTaskRunner
+        except ModuleNotFoundError as error:
+            raise DaskError(f"--dask needs the package {error.name}; pip install 'mmearth[dask]'") from error
+        runner = DaskTaskRunner(address=settings.dask)
+    with runner:
+        yield runner
+
+
+def collect_round(
+    run: Run, shards: tuple[int, ...], runner: TaskRunner[Any], on_commit: Callable[[ShardReport], None]
+) -> list[str]:
+    """Collect these shards, a few at a time; returns what went wrong with those left uncommitted.
+
+    ``on_commit`` is called with the report of each shard as it is committed, ``run.progress`` published all along.
+    Raises Rejected, Quota or Spent as soon as the service says that asking again is pointless for now.
+    """
+    most = PENDING_SHARDS if run.settings.dask else SHARDS_AT_ONCE
+    waiting = [(0.0, shard) for shard in shards]
+    under_way: dict[ShardFuture, int] = {}
+    finished: SimpleQueue[ShardFuture] = SimpleQueue()
+    failures: list[str] = []
+    try:
+        while waiting or under_way:
+            while waiting and waiting[0][0] <= time.monotonic() and len(under_way) < most:
+                _, shard = waiting.pop(0)
+                future = runner.submit(collect_one, {"run": run, "shard": shard})
+                under_way[future] = shard
+                future.add_done_callback(finished.put)
+            try:
+                future = finished.get(timeout=_POLL_SECONDS)
+            except Empty:
+                pass
+            else:
+                shard = under_way.pop(future)
+                outcome: object = future.result(raise_on_failure=False)
+                if isinstance(outcome, Rejected | Quota | Spent):
+                    raise outcome
+                if isinstance(outcome, ShardLocked):
+                    waiting.append((time.monotonic() + LOCKED_SECONDS, shard))
+                elif isinstance(outcome, ShardReport):
+                    on_commit(outcome)
+                else:
+                    failures.append(f"shard {shard}: {outcome}")
+            if run.progress is not None:
+                run.progress.publish()
+    except BaseException:
+        run.stop.set()
+        raise
+    return failures

@@ -1,0 +1,50 @@
+"""A few tiles of one shard beside each other: what came in last, small enough to send along with a message."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import zarr
+from PIL import Image
+
+from mmearth_data.modalities import MODALITIES
+from mmearth_data.report.pictures import OPTICAL, draw, with_gaps
+from mmearth_data.store.commits import row_table
+from mmearth_data.store.files import StoreError
+from mmearth_data.store.rows import STORED_OUTCOME
+
+COLUMNS, LINES = 8, 3
+SIDE = 80
+"""Pixels a tile's side is drawn with."""
+GAP = 2
+_COLOURS = 128
+"""Colours in the picture: a palette makes it a third as large, and nobody sees the difference at this size."""
+
+
+def mosaic(store: str | Path, shard: int) -> Image.Image | None:
+    """Natural colours of the first tiles of a committed shard, each stretched by itself; None where it stored none.
+
+    Rows of a store are in random order, so the first of a shard are a sample. Raises StoreError where the shard is
+    not committed.
+    """
+    table = row_table(store, shard)
+    rows = table.filter(pc.equal(table["outcome"], STORED_OUTCOME))["row"].to_pylist()[: COLUMNS * LINES]
+    if not rows:
+        return None
+    modality, bands = MODALITIES["sentinel2"], OPTICAL["natural colour"]
+    array = zarr.open_group(str(store), mode="r")[modality.name]
+    if not isinstance(array, zarr.Array):
+        raise StoreError(f"{store}/{modality.name} is no array; the store was not made by mmearth collect")
+    picked = [modality.bands.index(band) for band in bands]
+    lines = -(-len(rows) // COLUMNS)
+    step = SIDE + GAP
+    sheet = Image.new("RGB", (min(len(rows), COLUMNS) * step - GAP, lines * step - GAP), "white")
+    for place, row in enumerate(rows):
+        values = with_gaps(modality, np.asarray(array[row]))[picked]
+        drawn = draw(modality.name, bands, values, values)
+        if drawn is not None:
+            small = drawn.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+            sheet.paste(small, (place % COLUMNS * step, place // COLUMNS * step))
+    return sheet.quantize(_COLOURS)
