@@ -197,6 +197,8 @@ class Frames:
         return self._rings[grid]
 
     def _cover(self, footprint: BaseGeometry, grid: PixelGrid) -> bool | BoolArray:
+        # A copy: every request sees the scene's own footprint, and a prepared geometry is not safe to share by threads.
+        footprint = shapely.from_wkb(shapely.to_wkb(footprint))
         if min(grid.shape) > 1:
             ring = shapely.polygons(np.column_stack(self._ring(grid)))
             shapely.prepare(footprint)
