@@ -15,8 +15,10 @@ EARTH := $(if $(EMULATOR),--emulator $(EMULATOR),$(if $(PROJECT),--project $(PRO
 
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
+# Slots that were taken when the server was stopped are given back once their leases, kept on disk, have run out.
+export PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE := prefect.server.concurrency.lease_storage.filesystem
 
-.PHONY: setup demo test lint e2e bench bench-loader sample collect finalize pretrain evaluate report ui emulator
+.PHONY: setup demo test lint e2e bench bench-loader sample collect finalize pretrain evaluate report ui deploy emulator
 .DEFAULT_GOAL := setup
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -31,7 +33,7 @@ demo: $(INSTALLED)  ## The whole chain on an emulated Earth, without an account
 	@$(BIN)/python -m flows.demo $(ARGS)
 
 test: $(INSTALLED)  ## Unit and integration tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 lint: $(INSTALLED)  ## ruff, mypy --strict, import rules
 	$(BIN)/ruff format --check .
@@ -69,6 +71,15 @@ report: $(INSTALLED)  ## One page about STORE and the run in OUT
 
 ui: $(INSTALLED)  ## A Prefect server with its page at http://127.0.0.1:4200
 	$(BIN)/prefect server start
+
+deploy: $(INSTALLED)  ## What runs by itself (flows/prefect.yaml) to the server at PREFECT_API_URL, with its work pools
+	$(BIN)/prefect work-pool create --overwrite --type process mmearth-collect
+	$(BIN)/prefect work-pool create --overwrite --type docker mmearth-docker
+	$(BIN)/prefect work-pool create --overwrite --type process mmearth-gpu
+	MMEARTH_LOCATIONS=$(abspath $(LOCATIONS)) MMEARTH_STORE=$(abspath $(STORE)) MMEARTH_RUN=$(abspath $(OUT)) \
+	MMEARTH_PROJECT=$(PROJECT) MMEARTH_EMULATOR=$(EMULATOR) MMEARTH_CREDENTIALS=$(HOME)/.config/earthengine \
+	MMEARTH_VOLUME=$(dir $(abspath $(STORE))):$(dir $(abspath $(STORE))) \
+	$(BIN)/prefect --no-prompt deploy --all --prefect-file flows/prefect.yaml
 
 emulator: $(INSTALLED)  ## An Earth Engine at http://127.0.0.1:PORT to run against offline
 	$(BIN)/mmearth emulator --port $(PORT) $(ARGS)
