@@ -39,7 +39,8 @@ class ServerError(RuntimeError):
     """The temporary Prefect server did not come up."""
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether a Prefect server is up at this API URL."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(f"{url}/health", timeout=2) as response:
@@ -86,7 +87,7 @@ def prefect_server() -> Iterator[str]:
             env={**os.environ, "PREFECT_UI_ENABLED": "0"},
         )
     try:
-        if not comes_up(process, lambda: _answers(url), STARTUP_SECONDS):
+        if not comes_up(process, lambda: answers(url), STARTUP_SECONDS):
             raise ServerError(f"the temporary Prefect server did not start; see {log}, or set PREFECT_API_URL")
         os.environ["PREFECT_API_URL"] = url
         yield url

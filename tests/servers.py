@@ -5,25 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from flows.loopback import comes_up, end, free_port
-from flows.server import QUIET
+from flows.server import QUIET, answers
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-
-
-def _answers(url: str) -> bool:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(f"{url}/health", timeout=2) as response:
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
 
 
 @contextmanager
@@ -49,5 +38,5 @@ def prefect_server_with_services(home: Path) -> Iterator[dict[str, str]]:
     services = {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2"}
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with running(command, {**environment, **services}, home / "server.log") as process:
-        assert comes_up(process, lambda: _answers(url), 180), (home / "server.log").read_text()
+        assert comes_up(process, lambda: answers(url), 180), (home / "server.log").read_text()
         yield {**environment, "PREFECT_API_URL": url}
