@@ -1,0 +1,140 @@
+"""One collection by several processes: a Dask cluster, workers of one server, and the quota that they share."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from distributed import LocalCluster
+
+from mmearth_data.emulator import world
+from mmearth_data.plan import Plan
+from tests.collecting import location_table
+from tests.commands import command, mmearth
+from tests.emulated import Running, start_emulator
+from tests.servers import prefect_server_with_services
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+LATENCY = 100
+"""Milliseconds a request takes, so that the processes' requests overlap."""
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with prefect_server_with_services(tmp_path_factory.mktemp("prefect")) as variables:
+        yield variables
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("emulator")
+    with start_emulator(folder, archive=world.build("flat", 0), latency=LATENCY) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def locations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("plan") / "locations.parquet"
+    location_table(path, primaries=57, reserves=0, pixels=16)
+    return path
+
+
+def collecting(emulator: Running, locations: Path, store: Path, *options: object) -> list[str]:
+    return command("collect", "--locations", locations, "--store", store, "--emulator", emulator.url, *options)
+
+
+def content(store: Path) -> dict[str, str]:
+    files = [p for p in store.rglob("*") if p.is_file() and p.suffix != ".lock" and p.name != "lock"]
+    return {str(p.relative_to(store)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+@pytest.fixture(scope="module")
+def alone(
+    tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str], emulator: Running, locations: Path
+) -> dict[str, str]:
+    """What one process collects."""
+    store = tmp_path_factory.mktemp("alone") / "store.zarr"
+    subprocess.run(collecting(emulator, locations, store), env=environment, check=True, capture_output=True)
+    assert Plan.open(store).summary().shards == 2
+    return content(store)
+
+
+def test_a_dask_cluster_collects_the_same_store(
+    tmp_path: Path,
+    environment: dict[str, str],
+    emulator: Running,
+    locations: Path,
+    alone: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in environment.items():
+        if name.startswith("PREFECT"):
+            monkeypatch.setenv(name, value)  # the cluster's processes inherit it
+    store = tmp_path / "store.zarr"
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        options = ("--dask", cluster.scheduler_address, "--workers", 8)
+        ran = subprocess.run(
+            collecting(emulator, locations, store, *options), env=environment, capture_output=True, text=True
+        )
+    assert ran.returncode == 0, ran.stderr
+    assert content(store) == alone
+
+
+def test_two_processes_share_the_shards_and_the_quota(
+    tmp_path: Path, environment: dict[str, str], emulator: Running, locations: Path, alone: dict[str, str]
+) -> None:
+    """With 40 slots and 30 requests at once each, one waits for the other, and both end with the whole store."""
+    store = tmp_path / "store.zarr"
+    wanted = collecting(emulator, locations, store, "--workers", 30)
+    both = [subprocess.Popen(wanted, env=environment, stderr=subprocess.DEVNULL) for _ in range(2)]
+    slots: set[int] = set()
+    while any(process.poll() is None for process in both):
+        slots.add(taken(environment))
+        time.sleep(0.2)
+    assert [process.returncode for process in both] == [0, 0]
+    assert slots == {0, 30}
+    assert content(store) == alone
+
+
+def taken(environment: dict[str, str]) -> int:
+    """Slots of the emulator's limit that are taken, as the server says."""
+    from prefect.client.orchestration import SyncPrefectClient
+
+    with SyncPrefectClient(environment["PREFECT_API_URL"]) as client:
+        return int(client.read_global_concurrency_limit_by_name("earthengine-emulator").active_slots)
+
+
+def test_a_killed_holders_slots_are_free_again_soon(
+    tmp_path: Path, environment: dict[str, str], emulator: Running, locations: Path, alone: dict[str, str]
+) -> None:
+    store = tmp_path / "store.zarr"
+    wanted = collecting(emulator, locations, store, "--workers", 30)
+    process = subprocess.Popen(wanted, env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while taken(environment) != 30:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert taken(environment) == 30
+    again = subprocess.run(wanted, env=environment, capture_output=True, text=True, timeout=240)
+    assert again.returncode == 0, again.stderr
+    assert content(store) == alone
+
+
+def test_more_requests_at_once_than_the_limit_has_are_refused(
+    tmp_path: Path, environment: dict[str, str], emulator: Running, locations: Path
+) -> None:
+    arguments = ("--locations", locations, "--store", tmp_path / "store.zarr", "--emulator", emulator.url)
+    result = mmearth(environment, "collect", *arguments, "--workers", 41)
+    assert result.returncode == 2
+    assert "41 slots" in result.stderr
+    assert "prefect gcl update earthengine-emulator" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
