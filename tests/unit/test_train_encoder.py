@@ -193,8 +193,8 @@ def test_sizes_have_the_published_number_of_weights(size: str, millions: float) 
 
 
 def test_an_unknown_size_is_named_with_the_known_ones() -> None:
-    with pytest.raises(UnknownModelError, match="unknown model 'mini'; choose from: atto, femto"):
-        Encoder("mini", 12, 8)
+    with pytest.raises(UnknownModelError, match="unknown model 'colossal'; choose from: atto, femto"):
+        Encoder("colossal", 12, 8)
 
 
 def test_autocast_computes_convolutions_in_bfloat16() -> None:
