@@ -18,7 +18,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 # Slots that were taken when the server was stopped are given back once their leases, kept on disk, have run out.
 export PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE := prefect.server.concurrency.lease_storage.filesystem
 
-.PHONY: setup demo test lint e2e bench bench-loader sample collect finalize pretrain evaluate report ui deploy emulator
+.PHONY: setup demo test lint e2e bench bench-loader bench-collection sample collect finalize pretrain evaluate report ui deploy emulator
 .DEFAULT_GOAL := setup
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -50,6 +50,9 @@ bench: $(INSTALLED)  ## The figures that README quotes, each beside its baseline
 
 bench-loader: $(INSTALLED)  ## Rates, sizes and memory of the loader beside the published way and memory maps
 	$(BIN)/python benchmarks/loader.py $(ARGS)
+
+bench-collection: $(INSTALLED)  ## Slots busy, requests and CPU per tile
+	PYTHONPATH=. $(BIN)/python benchmarks/collection.py $(ARGS)
 
 sample: $(INSTALLED)  ## N locations into LOCATIONS, from PROJECT or EMULATOR
 	$(BIN)/mmearth sample --locations $(N) --out $(LOCATIONS) $(EARTH) $(ARGS)
