@@ -72,7 +72,7 @@ def test_each_tile_of_the_picture_brightens_where_its_red_band_does(store: Path)
         blocks = shown.reshape(len(stored), SIDE // len(stored), len(stored), SIDE // len(stored)).mean(axis=(1, 3))
         others = [data[other].to_numpy().astype(float) for other in rows if other != row]
         alike = [np.corrcoef(blocks.ravel(), values.ravel())[0, 1] for values in (stored, *others)]
-        assert alike[0] > 0.8  # what the stretch and the palette leave
+        assert alike[0] > 0.7  # what the stretch and the palette leave
         assert alike[0] == max(alike)  # some of the formula's tiles have one pattern
         assert min(alike) < 0
         compared += 1
