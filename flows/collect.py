@@ -12,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.artifacts import keep_image, keep_table, publish_table, run_progress
 from flows.events import COMPLETE, announce
+from flows.interruption import interruptible
 from flows.quota import ensure_limit, limit_name, occupied
 from flows.settings import CollectSettings
 from flows.shards import Run, collect_round, connected, shard_runner
@@ -51,7 +52,7 @@ def collect(settings: CollectSettings) -> Path:
     source = connected(settings)
     limit, stop = limit_name(settings.project), Event()
     ensure_limit(limit, settings.workers)
-    with ExitStack() as quota:
+    with interruptible(stop), ExitStack() as quota:
         quota.enter_context(occupied(limit, settings.workers))
         batches = len(plan.unresolved())
         with run_progress("resolve", batches, "resolve-progress", lambda: source.requests) as progress:

@@ -163,7 +163,8 @@ def collect_round(
     """Collect these shards, a few at a time; returns what went wrong with those left uncommitted.
 
     ``on_commit`` is called with the report of each shard as it is committed, ``run.progress`` published all along.
-    Raises Rejected, Quota or Spent as soon as the service says that asking again is pointless for now.
+    Raises Rejected, Quota or Spent as soon as the service says that asking again is pointless for now, and
+    KeyboardInterrupt once ``run.stop`` is set.
     """
     most = PENDING_SHARDS if run.settings.dask else SHARDS_AT_ONCE
     waiting = [(0.0, shard) for shard in shards]
@@ -172,6 +173,8 @@ def collect_round(
     failures: list[str] = []
     try:
         while waiting or under_way:
+            if run.stop.is_set():
+                raise KeyboardInterrupt  # somebody swallowed it
             while waiting and waiting[0][0] <= time.monotonic() and len(under_way) < most:
                 _, shard = waiting.pop(0)
                 future = runner.submit(collect_one, {"run": run, "shard": shard})
