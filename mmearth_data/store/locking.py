@@ -26,11 +26,7 @@ def lock_file(path: str | Path, shard: int) -> Path:
 @contextmanager
 def exclusive(file: Path) -> Iterator[None]:
     """Hold a lock on ``file``, waiting for whoever holds it; raises StoreError where no lock can be had at all."""
-    make_directory(file.parent)
-    try:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise unwritable(file, error) from error
+    descriptor = _opened(file)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -39,6 +35,15 @@ def exclusive(file: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _opened(file: Path) -> int:
+    """A descriptor of a file that can be locked, made where there is none."""
+    make_directory(file.parent)
+    try:
+        return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise unwritable(file, error) from error
 
 
 def _unlockable(file: Path, error: OSError) -> StoreError:
@@ -57,11 +62,7 @@ def lock(path: str | Path, shard: int) -> Iterator[None]:
     Raises ShardLocked, naming the holder's process where it is known, and StoreError where no lock can be had at all.
     """
     file, key = lock_file(path, shard), (Path(path).resolve(), shard)
-    make_directory(file.parent)
-    try:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise unwritable(file, error) from error
+    descriptor = _opened(file)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -37,7 +37,7 @@ class Loader:
     A batch holds each modality in its stored dtype, (N, bands, crop, crop) or (N, bands), and ``location_id`` and
     ``level`` (N,). The last band axis order is the registry's. With ``augment`` the crop and the flips, shared by all
     modalities, depend on (seed, epoch, location_id) alone; without it crops are central and rows come in store order.
-    The batches of an epoch differ by at most one row, and their number is a multiple of ``multiple``.
+    The batches of an epoch differ by at most one row.
 
     ``batch_size`` is that of all ``world`` processes together, and so are the batches: they are the same whatever
     ``world`` is. Process ``rank`` is delivered its contiguous share of each; shares differ by at most one row, and one
@@ -59,7 +59,6 @@ class Loader:
         crop: int,
         seed: int,
         augment: bool = True,
-        multiple: int = 1,
         rank: int = 0,
         world: int = 1,
         window_rows: int = WINDOW_ROWS,
@@ -74,8 +73,7 @@ class Loader:
         self._crop, self._seed, self._augment = crop, seed, augment
         self._rank, self._world, self._window_rows = rank, world, window_rows
         self._threads = threads or min(MOST_THREADS, len(os.sched_getaffinity(0)))
-        steps = -(-len(rows) // (batch_size * multiple))
-        self.batches = steps * multiple
+        self.batches = -(-len(rows) // batch_size)
         self._sizes = batch_sizes(len(rows), self.batches)
         cuts = shares(self._sizes, world)
         self._samples = cuts[:, rank + 1] - cuts[:, rank]
