@@ -83,6 +83,7 @@ class Turn:
 class _Caller:
     order: int
     ends: Callable[[], bool]
+    repeated: bool = False
 
 
 _caller: ContextVar[_Caller | None] = ContextVar("caller", default=None)
@@ -90,13 +91,21 @@ _NOBODY = _Caller(order=0, ends=lambda: False)
 
 
 @contextmanager
-def on_behalf_of(order: int, ends: Callable[[], bool]) -> Iterator[None]:
-    """Within it, this thread's requests wait behind those of a lower ``order`` and no longer once ``ends()``."""
-    token = _caller.set(_Caller(order, ends))
+def on_behalf_of(order: int, ends: Callable[[], bool], *, repeated: bool = False) -> Iterator[None]:
+    """Within it, this thread's requests wait behind those of a lower ``order`` and no longer once ``ends()``.
+
+    ``repeated`` says that they were sent before (``repeating``).
+    """
+    token = _caller.set(_Caller(order, ends, repeated))
     try:
         yield
     finally:
         _caller.reset(token)
+
+
+def repeating() -> bool:
+    """Whether this thread's requests were sent before, as ``on_behalf_of`` was told."""
+    return (_caller.get() or _NOBODY).repeated
 
 
 @dataclass(order=True)

@@ -68,7 +68,7 @@ class Requests:
         gives_up = time.monotonic() + self._retry.timeout
         while True:
             try:
-                with on_behalf_of(self._order, self._ends):
+                with on_behalf_of(self._order, self._ends, repeated=last is not None):
                     self._count()
                     return request()
             except (Corrupt, Quota, Transient) as error:

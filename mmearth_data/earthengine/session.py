@@ -19,6 +19,7 @@ from mmearth_data.earthengine.errors import Endpoint, ImageNotFound, translated
 from mmearth_data.earthengine.transport import STANDARD_URL, Transport
 from mmearth_data.pace import CONCURRENT_REQUESTS
 from mmearth_data.source import Acquisition, Corrupt, Location, Rejected, Resolved, Tile, Transient, Unavailable
+from mmearth_data.traffic import Traffic, total
 
 logger = logging.getLogger(__name__)
 logging.getLogger("stamina").addHandler(logging.NullHandler())  # a handled failure is no news for a terminal
@@ -26,7 +27,7 @@ logging.getLogger("stamina").addHandler(logging.NullHandler())  # a handled fail
 DEADLINE_SECONDS = 330.0
 """Longest wait for an answer: Earth Engine ends interactive computations after 5 minutes by itself."""
 WORKLOAD_TAG = "mmearth"
-"""Tag of every request, by which Earth Engine's monitoring attributes their cost."""
+"""Tag of requests that name none of their own; Earth Engine's monitoring attributes their cost by it."""
 _CONNECT_ATTEMPTS = 5
 _EMULATOR_PROJECT = "emulator"
 _PAGE_ROWS = 1000
@@ -36,14 +37,20 @@ _current: Transport | None = None
 class EarthEngineSource:
     """A ``Source`` over one connection; every method may be called from many threads at once."""
 
-    def __init__(self, endpoint: Endpoint, transport: Transport) -> None:
+    def __init__(self, endpoint: Endpoint, transport: Transport, tag: str = WORKLOAD_TAG) -> None:
         self.endpoint = endpoint
+        self.tag = tag
         self._transport = transport
 
     @property
     def requests(self) -> int:
         """HTTP requests sent over this connection so far, those of connecting included."""
-        return self._transport.requests
+        return total(self.traffic).sent
+
+    @property
+    def traffic(self) -> Traffic:
+        """The same by kind, with repetitions and bytes."""
+        return self._transport.meter.read()
 
     def resolve(self, locations: Sequence[Location]) -> list[Resolved]:
         """The acquisitions of each location, in the order given, in two requests.
@@ -75,7 +82,7 @@ class EarthEngineSource:
         ``on_rows`` is told after every page how many rows have arrived.
         """
         rows: list[dict[str, Any]] = []
-        body: dict[str, Any] = {"expression": collection, "pageSize": page_rows, "workloadTag": WORKLOAD_TAG}
+        body: dict[str, Any] = {"expression": collection, "pageSize": page_rows, "workloadTag": self.tag}
         while True:
             self._check_current()
             with translated(self.endpoint):
@@ -93,7 +100,7 @@ class EarthEngineSource:
         """The raw bytes of one computePixels request."""
         self._check_current()
         with translated(self.endpoint):
-            answer = ee.data.computePixels({**body, "workloadTag": WORKLOAD_TAG})
+            answer = ee.data.computePixels({**body, "workloadTag": self.tag})
         if not isinstance(answer, bytes):
             raise Corrupt(f"{self.endpoint.url} sent pixels that are not bytes", str(answer).encode())
         return answer
@@ -109,12 +116,14 @@ def connect(
     *,
     deadline: float = DEADLINE_SECONDS,
     slots: int = CONCURRENT_REQUESTS,
+    tag: str = WORKLOAD_TAG,
 ) -> EarthEngineSource:
     """Connect to Earth Engine with the user's own credentials, or to the emulator at the URL ``emulator``.
 
     ``deadline`` is the longest wait for an answer in seconds, ``slots`` the number of requests that may be under way at
-    each endpoint (fewer once the service refuses some, see ``mmearth_data.pace``). Raises Rejected, with the remedy,
-    where neither is named, nothing answers, or the credentials or the project are refused.
+    each endpoint (fewer once the service refuses some, see ``mmearth_data.pace``), ``tag`` the word under which the
+    service's monitoring counts what they cost. Raises Rejected, with the remedy, where neither is named, nothing
+    answers, or the credentials or the project are refused.
     """
     if emulator is None and project is None:
         raise Rejected("name a Google Cloud project with --project, or an emulator with --emulator URL")
@@ -132,7 +141,7 @@ def connect(
             raise endpoint.unreachable from error
         raise
     logger.info("connected to %s as project %s", url, endpoint.project)
-    return EarthEngineSource(endpoint, transport)
+    return EarthEngineSource(endpoint, transport, tag)
 
 
 def _anonymous() -> AnonymousCredentials:

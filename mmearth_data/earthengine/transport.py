@@ -8,7 +8,6 @@ endpoint and holds its place only until the answer has arrived. Retries happen i
 
 from __future__ import annotations
 
-import threading
 import time
 from urllib.parse import urlsplit
 
@@ -19,7 +18,8 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPResponse
 from urllib3.exceptions import DecodeError, NewConnectionError, ProtocolError, ReadTimeoutError
 
-from mmearth_data.pace import Pacers
+from mmearth_data.pace import Pacers, repeating
+from mmearth_data.traffic import Meter, kind_of
 
 POOL_CONNECTIONS = 64
 """Connections kept open: above Earth Engine's documented 40 concurrent requests per project and endpoint."""
@@ -48,13 +48,7 @@ class Transport:
         self._session.mount("https://", HTTPAdapter(pool_maxsize=POOL_CONNECTIONS))
         if urlsplit(base_url).hostname in _LOOPBACK:
             self._session.trust_env = False
-        self._lock = threading.Lock()
-        self._requests = 0
-
-    @property
-    def requests(self) -> int:
-        """HTTP requests sent so far, repeated ones included."""
-        return self._requests
+        self.meter = Meter()
 
     def request(
         self,
@@ -70,9 +64,10 @@ class Transport:
         if uri.startswith(STANDARD_URL) and _PIXELS_VERB in uri:
             uri = HIGH_VOLUME_URL + uri[len(STANDARD_URL) :]
         with self._pacers.of(urlsplit(uri).netloc).turn() as turn:
-            with self._lock:
-                self._requests += 1
+            kind = kind_of(uri)
+            self.meter.sent(kind, len(body or b""), repeated=repeating())
             response, content = self._exchange(uri, method, body, headers)
+            self.meter.received(kind, len(content))
             too_many = response.status_code == 403 and any(words in content for words in _RATE_WORDS)
             turn.refused = response.status_code == 429 or too_many
         return httplib2.Response({**response.headers, "status": response.status_code}), content
