@@ -47,9 +47,9 @@ def collect(settings: CollectSettings) -> Path:
     Raises IncompleteError where shards stayed uncommitted, Rejected where the service refuses, QuotaError where more
     requests are wanted at once than the project's limit has slots, and what ``Plan.prepare`` raises for bad input.
     """
-    plan = Plan.prepare(settings.store, settings.locations)
+    plan = Plan.prepare(settings.store, settings.locations, downstream=settings.downstream)
     plan.give_up(settings.give_up)
-    source = connected(settings)
+    source = connected(settings, plan)
     limit, stop = limit_name(settings.project), Event()
     ensure_limit(limit, settings.workers)
     with interruptible(stop), ExitStack() as quota:

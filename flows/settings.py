@@ -38,6 +38,8 @@ class CollectSettings:
     """Locations to go past because no answer for them can be used; kept in the store's plan."""
     dask: str | None = None
     """Address of a Dask scheduler whose workers collect the shards; by default this process does."""
+    downstream: tuple[str, ...] = ()
+    """Modalities to ask frozen encoders for, which a new store holds besides: their names, or all."""
 
 
 @dataclass(frozen=True)

@@ -83,9 +83,11 @@ class Run:
         return occupied(limit_name(self.settings.project), self.settings.workers, self.check)
 
 
-def connected(settings: CollectSettings) -> EarthEngineSource:
+def connected(settings: CollectSettings, plan: Plan) -> EarthEngineSource:
     """The source that the settings name; deployments leave out what is not set by an empty word."""
-    return connect(settings.project or None, settings.emulator or None, slots=settings.workers)
+    return connect(
+        settings.project or None, settings.emulator or None, slots=settings.workers, modalities=plan.modalities
+    )
 
 
 _opened: dict[CollectSettings, Run] = {}
@@ -96,9 +98,10 @@ def _elsewhere(settings: CollectSettings) -> Run:
     """The run of these settings in a process that did not start it; opened once, for the client connects but once."""
     with _opening:
         if settings not in _opened:
-            source = connected(settings)
+            plan = Plan.open(settings.store)
+            source = connected(settings, plan)
             _opened.clear()
-            _opened[settings] = Run(settings, Plan.open(settings.store), source, None, Event())
+            _opened[settings] = Run(settings, plan, source, None, Event())
         return _opened[settings]
 
 

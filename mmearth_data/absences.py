@@ -9,7 +9,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmearth_data.modalities import STORED
 from mmearth_data.store.commits import committed, row_table
 from mmearth_data.store.rows import STORED_OUTCOME
 
@@ -38,8 +37,9 @@ def absences_by_biome(store: str | Path) -> dict[str, BiomeAbsences]:
             counts = found.setdefault(biome, BiomeAbsences())
             counts.stored += tiles.num_rows
             counts.gave_way += _words(others["reason"])
-            for modality in STORED:
-                counts.absent += _words(tiles[f"absent_{modality.name}"])
+            for column in tiles.column_names:
+                if column.startswith("absent_"):
+                    counts.absent += _words(tiles[column])
     return dict(sorted(found.items()))
 
 

@@ -7,6 +7,7 @@ of the source never does. docs/operations.md lists every check with what follows
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from enum import StrEnum
 
 import numpy as np
@@ -41,8 +42,8 @@ class Suspicion(StrEnum):
     """No reflectance of an L2A tile is below 1000 (a desert, or the offset that was not taken off)."""
 
 
-def check_content(tile: Tile) -> None:
-    """Raise Corrupt where the tile cannot be what was asked for.
+def check_content(tile: Tile, asked: Sequence[Modality] = PIXEL) -> None:
+    """Raise Corrupt where the tile cannot be what was asked for: the modalities ``asked`` that are pixels.
 
     A modality has the wrong shape or dtype, or a valid value outside its range or classes; no modality has a valid
     pixel; or a clear L1C tile of a product with the reflectance offset still carries it, which shows at 1373 nm, where
@@ -51,7 +52,7 @@ def check_content(tile: Tile) -> None:
     if all(not modality.valid(tile.pixels[modality.name]).any() for modality in PIXEL if modality.name in tile.pixels):
         raise Corrupt("no modality has a single valid pixel")
     side = int(grid.decode(tile.acquisition.location_id).pixels[0])
-    for modality in PIXEL:
+    for modality in (one for one in asked if one.scope == "pixel"):
         stored = tile.pixels.get(modality.name)
         shape = (len(modality.bands), side, side)
         if stored is None or stored.shape != shape or stored.dtype != modality.numpy_dtype:
@@ -172,6 +173,8 @@ def status_of(modality: Modality, stored: NDArray[np.generic], acquisition: Acqu
     return Status.COMPLETE if complete else Status.PARTIAL
 
 
-def statuses(values: dict[str, NDArray[np.generic]], acquisition: Acquisition) -> NDArray[np.uint8]:
-    """The status of every stored modality in store order, shape (len(STORED),); ``values`` has each by name."""
-    return np.array([status_of(m, values[m.name], acquisition) for m in STORED], dtype=np.uint8)
+def statuses(
+    values: dict[str, NDArray[np.generic]], acquisition: Acquisition, stored: Sequence[Modality] = STORED
+) -> NDArray[np.uint8]:
+    """The status of every stored modality in store order, shape (len(stored),); ``values`` has each by name."""
+    return np.array([status_of(m, values[m.name], acquisition) for m in stored], dtype=np.uint8)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 Scope = Literal["pixel", "image"]
 Kind = Literal["continuous", "categorical", "cyclic"]
+Role = Literal["pretext", "quality", "downstream"]
 
 ROCK_AND_ICE = "Rock and Ice"
 
@@ -50,8 +52,16 @@ class Modality:
     """Central wavelength of each band in nanometres, where bands are optical."""
     stored: bool = True
     """False where the values are derived on reading from location and time (lat, lon, month)."""
-    pretext: bool = True
-    """Whether a decoder predicts it; masks and cloud products are stored but never predicted."""
+    role: Role = "pretext"
+    """What it is for: a decoder predicts it; it says which pixels to trust; or frozen encoders are asked for it.
+
+    Only the first kind is ever predicted. The last is collected where it is asked for.
+    """
+
+    @property
+    def pretext(self) -> bool:
+        """Whether a decoder predicts it."""
+        return self.role == "pretext"
 
     @property
     def numpy_dtype(self) -> np.dtype[np.generic]:
@@ -150,21 +160,21 @@ MODALITIES: dict[str, Modality] = {
             name="sentinel2_cloudmask",
             long_name="Sentinel-2 cloud mask bits (QA60: bit 10 opaque cloud, bit 11 cirrus)",
             bands=("QA60",), scope="pixel", kind="continuous", dtype="uint16", nodata=65535, units="1",
-            assets=_S2, resampling="nearest", valid_range=(0, 3072), pretext=False,
+            assets=_S2, resampling="nearest", valid_range=(0, 3072), role="quality",
             licence=_COPERNICUS, citation=_MMEARTH,
         ),
         Modality(
             name="sentinel2_cloudprod",
             long_name="Sentinel-2 L2A cloud probability (MSK_CLDPRB)",
             bands=("MSK_CLDPRB",), scope="pixel", kind="continuous", dtype="uint8", nodata=255, units="percent",
-            assets=_S2[:1], resampling="nearest", valid_range=(0, 100), pretext=False,
+            assets=_S2[:1], resampling="nearest", valid_range=(0, 100), role="quality",
             licence=_COPERNICUS, citation=_MMEARTH,
         ),
         Modality(
             name="sentinel2_scl",
             long_name="Sentinel-2 L2A scene classification (SCL)",
             bands=("SCL",), scope="pixel", kind="categorical", dtype="uint8", nodata=255, units="1",
-            assets=_S2[:1], resampling="nearest", valid_range=(1, 11), classes=SCL_CLASSES, pretext=False,
+            assets=_S2[:1], resampling="nearest", valid_range=(1, 11), classes=SCL_CLASSES, role="quality",
             licence=_COPERNICUS, citation=_MMEARTH,
         ),
         Modality(
@@ -172,7 +182,7 @@ MODALITIES: dict[str, Modality] = {
             long_name="Cloud Score+ clear-sky score (cs_cdf)",
             bands=("cs_cdf",), scope="pixel", kind="continuous", dtype="uint8", nodata=255, units="1",
             scale_factor=0.01, assets=("GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED",), resampling="nearest",
-            valid_range=(0, 100), pretext=False,
+            valid_range=(0, 100), role="quality",
             licence="CC-BY-4.0", citation="Pasquarella et al. 2023, Cloud Score+, CVPR workshops",
         ),
         Modality(
@@ -241,6 +251,23 @@ MODALITIES: dict[str, Modality] = {
             valid_range=(0, len(ECOREGION_NAMES) - 1), classes=tuple(enumerate(ECOREGION_NAMES)),
             licence="CC-BY-4.0", citation=_RESOLVE_CITATION,
         ),
+        Modality(
+            name="jrc_surface_water",
+            long_name="JRC Global Surface Water: share of 1984–2021 with water, months with water in 2021",
+            bands=("occurrence", "seasonality"), scope="pixel", kind="continuous", dtype="uint8", nodata=255,
+            units="percent; months", assets=("JRC/GSW1_4/GlobalSurfaceWater",), resampling="nearest",
+            valid_range=(0, 100), role="downstream",
+            licence="Free use with attribution (European Commission)",
+            citation="Pekel et al. 2016, doi:10.1038/nature20584",
+        ),
+        Modality(
+            name="ghsl_built_surface",
+            long_name="GHSL built-up surface of 2020 in each 100 m cell, and the part of it that is not residential",
+            bands=("built_surface", "built_surface_nres"), scope="pixel", kind="continuous", dtype="uint16",
+            nodata=65535, units="m2", assets=("JRC/GHSL/P2023A/GHS_BUILT_S",), resampling="nearest",
+            valid_range=(0, 10000), role="downstream",
+            licence="CC-BY-4.0", citation="Pesaresi and Politis 2023, doi:10.2905/9F06F36F-4B11-47EC-ABB0-4F8B7B1D72EA",
+        ),
         *(
             Modality(
                 name=name, long_name=long_name, bands=("sin", "cos"), scope="image", kind="cyclic",
@@ -255,12 +282,14 @@ MODALITIES: dict[str, Modality] = {
         ),
     )
 }  # fmt: skip
-"""Every modality by name: the twelve of MMEarth and four Sentinel-2 masks."""
+"""Every modality by name: the twelve of MMEarth, four Sentinel-2 masks, Cloud Score+, and what is asked downstream."""
 
-STORED: tuple[Modality, ...] = tuple(m for m in MODALITIES.values() if m.stored)
-"""Modalities that have an array in the store, in store order."""
+STORED: tuple[Modality, ...] = tuple(m for m in MODALITIES.values() if m.stored and m.role != "downstream")
+"""Modalities that have an array in every store, in store order."""
+DOWNSTREAM: tuple[Modality, ...] = tuple(m for m in MODALITIES.values() if m.role == "downstream")
+"""Modalities that have an array, after the others, in stores that were asked to hold them."""
 PIXEL: tuple[Modality, ...] = tuple(m for m in STORED if m.scope == "pixel")
-"""Modalities fetched as pixels, in store order."""
+"""Modalities of every store that are fetched as pixels, in store order."""
 PRETEXT: tuple[Modality, ...] = tuple(m for m in MODALITIES.values() if m.pretext)
 """Modalities that a decoder predicts: the twelve of MMEarth."""
 
@@ -279,3 +308,17 @@ def get(name: str) -> Modality:
     except KeyError:
         known = ", ".join(MODALITIES)
         raise UnknownModalityError(f"unknown modality {name!r}; choose from: {known}") from None
+
+
+def stored_with(downstream: Iterable[str]) -> tuple[Modality, ...]:
+    """What a store holds that was asked for these downstream modalities (``all``: every one), in store order.
+
+    Raises UnknownModalityError for a name that is not in the registry or not downstream.
+    """
+    asked = set(downstream)
+    known = {modality.name for modality in DOWNSTREAM}
+    if unknown := sorted(asked - known - {"all"}):
+        raise UnknownModalityError(
+            f"{unknown[0]!r} is no downstream modality; choose from: all, {', '.join(sorted(known))}"
+        )
+    return (*STORED, *(modality for modality in DOWNSTREAM if asked & {modality.name, "all"}))

@@ -149,7 +149,7 @@ class Resolved:
 
 @dataclass(frozen=True)
 class Tile:
-    """Pixels of one acquisition: every pixel modality of the registry as (bands, height, width) in stored dtype.
+    """Pixels of one acquisition: every pixel modality asked for as (bands, height, width) in stored dtype.
 
     Bands that the product does not have are filled with no-data. ``absent`` gives the reason for each modality
     without one valid pixel.

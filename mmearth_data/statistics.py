@@ -22,7 +22,7 @@ from dask.delayed import delayed
 from numpy.typing import NDArray
 
 from mmearth_data.card import write_card
-from mmearth_data.modalities import MODALITIES, STORED, Modality
+from mmearth_data.modalities import MODALITIES, Modality, get
 from mmearth_data.splits import SPLITS
 from mmearth_data.store import statistics as store_statistics
 from mmearth_data.store.consolidation import consolidate
@@ -78,7 +78,7 @@ def _summarise(store: Store, memory: _Shard, rows: NDArray[np.int64]) -> _Summar
     """Summaries of ``rows``, which all lie in one shard; the shard's file of each modality is read once."""
     first = int(rows[0]) // store.shard_rows * store.shard_rows
     summaries: _Summaries = {}
-    for modality in STORED:
+    for modality in map(get, store.modalities):
         tiles = memory.read(store, modality, first)
         for split, group, members in _selections(store, modality, rows):
             summaries[modality.name, split, group] = tuple(
@@ -167,7 +167,7 @@ def compute(path: str | Path, progress: Progress | None = None) -> dict[str, Sta
                     )
                     for group in store_statistics.groups_of(modality.name)
                 }
-                for modality in STORED
+                for modality in map(get, store.modalities)
             },
         )
         for split in SPLITS

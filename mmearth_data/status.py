@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mmearth_data.modalities import STORED
 from mmearth_data.store.commits import committed, row_table
 from mmearth_data.store.files import StoreError
 from mmearth_data.store.layout import read_layout
@@ -119,7 +118,7 @@ def status(path: str | Path) -> StoreStatus:
     quotas = _quotas(layout.path)
     totals: Counter[str] = Counter()
     levels, splits, refusals = Counter[str](), Counter[str](), Counter[str]()
-    absences = {modality.name: Counter[str]() for modality in STORED}
+    absences = {modality.name: Counter[str]() for modality in layout.modalities}
     stored, complete, gave_way = Counter[Stratum](), Counter[Stratum](), Counter[Stratum]()
     for shard in sorted(shards):
         table = row_table(path, shard)

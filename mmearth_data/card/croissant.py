@@ -13,9 +13,9 @@ import pyarrow as pa
 from mmearth_data.card.facts import Facts
 from mmearth_data.card.readme import TITLE
 from mmearth_data.card.terms import terms_of
-from mmearth_data.modalities import STORED, Modality
+from mmearth_data.modalities import Modality
 from mmearth_data.store.layout import LOCATIONS, STATISTICS
-from mmearth_data.store.rows import COMMIT_SCHEMA
+from mmearth_data.store.rows import commit_schema
 
 _TERMS_OF_CROISSANT = (
     "citeAs", "column", "equivalentProperty", "extract", "field", "fileProperty", "fileObject", "fileSet", "format",
@@ -80,7 +80,7 @@ def _files_of(modality: Modality) -> dict[str, Any]:
     }
 
 
-def _table_records() -> dict[str, Any]:
+def _table_records(facts: Facts) -> dict[str, Any]:
     fields = [
         {
             "@type": "cr:Field",
@@ -89,7 +89,7 @@ def _table_records() -> dict[str, Any]:
             "dataType": _type_of(column.type),
             "source": {"fileObject": {"@id": _TABLE}, "extract": {"column": column.name}},
         }
-        for column in COMMIT_SCHEMA
+        for column in commit_schema(facts.modalities)
         if _type_of(column.type)
     ]
     return {
@@ -121,7 +121,7 @@ def _class_records(modality: Modality) -> dict[str, Any]:
 
 def croissant(facts: Facts) -> dict[str, Any]:
     """The document of croissant.json."""
-    licences = dict.fromkeys(terms.text for modality in STORED for terms in terms_of(modality))
+    licences = dict.fromkeys(terms.text for modality in facts.modalities for terms in terms_of(modality))
     return {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
@@ -130,13 +130,16 @@ def croissant(facts: Facts) -> dict[str, Any]:
         "description": f"{TITLE}: {facts.what}, in one Zarr v3 group.",
         "version": facts.version,
         "license": list(licences),
-        "citeAs": "; ".join(dict.fromkeys(modality.citation for modality in STORED)),
+        "citeAs": "; ".join(dict.fromkeys(modality.citation for modality in facts.modalities)),
         "keywords": ["earth observation", "remote sensing", "multimodal", "self-supervised learning", "zarr"],
         "isLiveDataset": False,
         "distribution": [
             _file(_TABLE, LOCATIONS, facts, "application/x-parquet", "Every committed row (GeoParquet 1.1)."),
             _file("statistics", STATISTICS, facts, "application/json", "Statistics per band, level and split."),
-            *(_files_of(modality) for modality in STORED),
+            *(_files_of(modality) for modality in facts.modalities),
         ],
-        "recordSet": [_table_records(), *(_class_records(m) for m in STORED if m.kind == "categorical")],
+        "recordSet": [
+            _table_records(facts),
+            *(_class_records(modality) for modality in facts.modalities if modality.kind == "categorical"),
+        ],
     }

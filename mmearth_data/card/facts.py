@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmearth_data.modalities import BIOME_NAMES, STORED
+from mmearth_data.modalities import BIOME_NAMES, Modality, get
 from mmearth_data.splits import SPLITS
 from mmearth_data.store.commits import FileRecord, committed, read_record
 from mmearth_data.store.files import sha256_of_file
@@ -61,6 +61,7 @@ class Facts:
     biomes: dict[str, int]
     availability: dict[str, dict[Status, int]]
     bytes: dict[str, int]
+    modalities: tuple[Modality, ...]
     shards: tuple[ShardFacts, ...]
     tables: dict[str, FileRecord]
 
@@ -78,7 +79,7 @@ class Facts:
     def what(self) -> str:
         """How much of what the store holds, as the beginning of a sentence."""
         pixels = self.tile_pixels
-        return f"{self.tiles} tiles of {pixels} × {pixels} pixels of 10 m, each with {len(STORED)} modalities"
+        return f"{self.tiles} tiles of {pixels} × {pixels} pixels of 10 m, each with {len(self.modalities)} modalities"
 
     @property
     def box(self) -> Box:
@@ -149,10 +150,11 @@ def gather(path: str | Path) -> Facts:
         years={str(year): int(count) for year, count in zip(years, counts, strict=True)},
         biomes=_count(store.biome[known], BIOME_NAMES),
         availability={
-            modality.name: {status: int((store.status[holding, index] == status).sum()) for status in Status}
-            for index, modality in enumerate(STORED)
+            name: {status: int((store.status[holding, index] == status).sum()) for status in Status}
+            for index, name in enumerate(store.modalities)
         },
         bytes=sizes,
+        modalities=tuple(map(get, store.modalities)),
         shards=_shards(store, holding),
         tables=tables,
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from mmearth_data.card.facts import Facts
 from mmearth_data.card.pages import timestamp
 from mmearth_data.card.terms import terms_of
-from mmearth_data.modalities import STORED, Modality
+from mmearth_data.modalities import Modality
 from mmearth_data.store.schema import Status
 
 TITLE = "Aligned Earth observation modalities for balanced locations"
@@ -75,9 +75,9 @@ def _modality_row(facts: Facts, modality: Modality) -> list[object]:
     ]
 
 
-def _terms_rows() -> list[list[object]]:
+def _terms_rows(facts: Facts) -> list[list[object]]:
     rows: list[list[object]] = []
-    for modality in STORED:
+    for modality in facts.modalities:
         for terms in terms_of(modality):
             licence = f"[{terms.licence}]({terms.text})"
             rows.append(
@@ -98,7 +98,7 @@ def readme(facts: Facts) -> str:
         )
     modalities = _table(
         ["name", "what", "shape", "dtype", "no-data", "units", "complete", "partial", "absent", "MB"],
-        [_modality_row(facts, modality) for modality in STORED],
+        [_modality_row(facts, modality) for modality in facts.modalities],
     )
     made = "\n".join(f"- `{name}`: {value}" for name, value in sorted(facts.attrs.items()))
     parts = [
@@ -128,7 +128,7 @@ def readme(facts: Facts) -> str:
         ],
         "## Licences and citations",
         "Each source keeps its own terms; a work that uses several must keep to all of theirs.",
-        _table(["modality", "asset", "licence", "attribution", "citation"], _terms_rows()),
+        _table(["modality", "asset", "licence", "attribution", "citation"], _terms_rows(facts)),
         "The selection of modalities follows Nedungadi et al. 2024, MMEarth: Exploring Multi-Modal Pretext Tasks For "
         "Geospatial Representation Learning, ECCV.",
         "## Limits",

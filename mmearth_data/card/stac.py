@@ -11,8 +11,8 @@ from typing import Any
 from mmearth_data.card.facts import Facts, ShardFacts, box_of
 from mmearth_data.card.pages import timestamp
 from mmearth_data.card.readme import TITLE
-from mmearth_data.card.terms import TERMS, terms_of
-from mmearth_data.modalities import STORED, Modality
+from mmearth_data.card.terms import terms_of
+from mmearth_data.modalities import Modality
 from mmearth_data.store.commits import array_file_name, table_name
 
 _VERSION = "1.1.0"
@@ -65,7 +65,7 @@ def item(facts: Facts, shard: ShardFacts) -> dict[str, Any]:
     name = table_name(shard.number)
     assets = {
         modality.name: _file_asset(shard, array_file_name(modality, shard.number), _ZARR, modality.long_name, "data")
-        for modality in STORED
+        for modality in facts.modalities
     }
     return {
         "type": "Feature",
@@ -90,9 +90,9 @@ def item(facts: Facts, shard: ShardFacts) -> dict[str, Any]:
     }
 
 
-def _licence_links() -> list[dict[str, Any]]:
+def _licence_links(facts: Facts) -> list[dict[str, Any]]:
     by_text: dict[str, str] = {}
-    for terms in TERMS.values():
+    for terms in (terms for modality in facts.modalities for terms in terms_of(modality)):
         by_text.setdefault(terms.text, terms.licence)
     return [{"rel": "license", "href": text, "title": licence} for text, licence in by_text.items()]
 
@@ -116,10 +116,10 @@ def collection(facts: Facts) -> dict[str, Any]:
         "version": facts.version,
         "extent": {"spatial": {"bbox": [list(facts.box)]}, "temporal": {"interval": [[first, last]]}},
         **({"summaries": summaries} if summaries else {}),
-        "item_assets": {modality.name: _described(modality) for modality in STORED},
+        "item_assets": {modality.name: _described(modality) for modality in facts.modalities},
         "links": [
             {"rel": "root", "href": "./collection.json", "type": _JSON},
-            *_licence_links(),
+            *_licence_links(facts),
             *(
                 {"rel": "item", "href": f"./items/{shard.name}.json", "type": "application/geo+json"}
                 for shard in facts.shards

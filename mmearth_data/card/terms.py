@@ -79,6 +79,18 @@ TERMS: dict[str, Terms] = {
     "RESOLVE/ECOREGIONS/2017": Terms(
         CC_BY, _CC_BY_TEXT, "Ecoregions 2017, RESOLVE", _CATALOGUE + "RESOLVE_ECOREGIONS_2017"
     ),
+    "JRC/GSW1_4/GlobalSurfaceWater": Terms(
+        "Free use with attribution (European Commission)",
+        "https://global-surface-water.appspot.com/download",
+        "Source: EC JRC/Google",
+        _CATALOGUE + "JRC_GSW1_4_GlobalSurfaceWater",
+    ),
+    "JRC/GHSL/P2023A/GHS_BUILT_S": Terms(
+        CC_BY,
+        _CC_BY_TEXT,
+        "GHSL, European Commission, Joint Research Centre",
+        _CATALOGUE + "JRC_GHSL_P2023A_GHS_BUILT_S",
+    ),
 }
 """Terms of every asset that the registry names."""
 

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from mmearth_data import checks
 from mmearth_data.collection.requests import Requests, Retry, quarantine, run_all
-from mmearth_data.modalities import BIOME_NAMES, ECOREGION_NAMES, STORED
+from mmearth_data.modalities import BIOME_NAMES, ECOREGION_NAMES, Modality
 from mmearth_data.plan import ShardSpec, Slot, given_up
 from mmearth_data.source import Absence, Acquisition, Corrupt, Source, Tile, Unavailable
 from mmearth_data.store import shards
-from mmearth_data.store.layout import read_layout
+from mmearth_data.store.layout import Layout, read_layout
 from mmearth_data.store.rows import STORED_OUTCOME, row_table
 
 logger = logging.getLogger(__name__)
@@ -97,14 +97,15 @@ def collect_shard(
         requests = Requests(retry or Retry(), stopping, order=spec.shard)
         first_row = spec.slots[0].row
         filled = [slot for slot in spec.slots if slot.location is not None]
-        arrays = shards.no_data(read_layout(path).tile_pixels, len(spec.slots))
-        status = np.zeros((len(spec.slots), len(STORED)), dtype=np.uint8)
+        layout = read_layout(path)
+        arrays = shards.no_data(layout.tile_pixels, len(spec.slots), layout.modalities)
+        status = np.zeros((len(spec.slots), len(layout.modalities)), dtype=np.uint8)
         outcomes: dict[int, _Outcome] = {}
         passed_over = given_up(path)
         unusable: list[_Unusable] = []
 
         def collect(slot: Slot) -> None:
-            tile, attempts = _first_usable(slot, source, requests, path, passed_over)
+            tile, attempts = _first_usable(slot, source, requests, layout, passed_over)
             if isinstance(tile, _Unusable):
                 unusable.append(tile)
                 if len(unusable) >= MOST_CORRUPT:
@@ -116,7 +117,7 @@ def collect_shard(
                 values = tile.pixels | _image_values(slot, tile.acquisition)
                 for name, value in values.items():
                     arrays[name][slot.row - first_row] = value
-                status[slot.row - first_row] = checks.statuses(values, tile.acquisition)
+                status[slot.row - first_row] = checks.statuses(values, tile.acquisition, layout.modalities)
                 outcomes[slot.row] = _Outcome(
                     tile.acquisition,
                     None,
@@ -132,7 +133,7 @@ def collect_shard(
         unusable += _answered_twice(outcomes, path, lambda row: {n: a[row - first_row] for n, a in arrays.items()})
         if unusable:
             raise _all_unusable(unusable)
-        table = row_table(_record(slot, outcomes.get(slot.row)) for slot in spec.slots)
+        table = row_table((_record(slot, outcomes.get(slot.row)) for slot in spec.slots), layout.modalities)
         shards.commit_shard(path, spec.shard, shards.ShardData(arrays=arrays, status=status, table=table))
     odd = _tally(suspicion for outcome in outcomes.values() for suspicion in outcome.odd)
     if odd:
@@ -152,7 +153,7 @@ def collect_shard(
 
 
 def _first_usable(
-    slot: Slot, source: Source, requests: Requests, store: Path, passed_over: Set[int]
+    slot: Slot, source: Source, requests: Requests, layout: Layout, passed_over: Set[int]
 ) -> tuple[Tile | Absence | _Unusable, int]:
     """The first tile of the location that is clear and without gaps, else why there is none; and products tried."""
     if slot.location is not None and slot.location["location_id"] in passed_over:
@@ -160,12 +161,12 @@ def _first_usable(
     refusal = Absence.NO_PRODUCT
     for number, acquisition in enumerate(slot.acquisitions):
         try:
-            tile = requests.call(partial(_fetch_checked, source, acquisition))
+            tile = requests.call(partial(_fetch_checked, source, acquisition, layout.modalities))
         except Unavailable as fact:
             logger.warning("location %d: %s; its next product is tried", acquisition.location_id, fact)
             continue
         except Corrupt as error:
-            kept = quarantine(error, store, f"{acquisition.location_id}-{number}")
+            kept = quarantine(error, layout.path, f"{acquisition.location_id}-{number}")
             return _Unusable(acquisition.location_id, error, kept), number + 1
         refused = checks.refusal(tile)
         if refused is None:
@@ -206,11 +207,11 @@ def _all_unusable(locations: Sequence[_Unusable]) -> Corrupt:
     return Corrupt(said, first.error.payload)
 
 
-def _fetch_checked(source: Source, acquisition: Acquisition) -> Tile:
+def _fetch_checked(source: Source, acquisition: Acquisition, asked: Sequence[Modality]) -> Tile:
     """The tile, its content checked; impossible content is Corrupt and kept as an .npz of its arrays."""
     tile = source.fetch(acquisition)
     try:
-        checks.check_content(tile)
+        checks.check_content(tile, asked)
     except Corrupt as error:
         raise Corrupt(str(error), _as_npz(tile.pixels)) from error
     return tile

@@ -21,16 +21,14 @@ from mmearth_data import checks
 from mmearth_data.convert.journal import ConversionError, Progress, content_key, no_progress
 from mmearth_data.convert.stores import NewStore, StoreReport, write_store
 from mmearth_data.grid import PIXEL_METRES
-from mmearth_data.modalities import MODALITIES, STORED
+from mmearth_data.modalities import MODALITIES, Modality, get
 from mmearth_data.source import Absence, Acquisition, Tile
 from mmearth_data.store.codecs import DEFAULT_CODECS, CodecSet
 from mmearth_data.store.commits import row_table as committed_rows
 from mmearth_data.store.reader import Store, open_store
-from mmearth_data.store.rows import ROW_SCHEMA, STORED_OUTCOME, VACANT_OUTCOME, row_table
+from mmearth_data.store.rows import STORED_OUTCOME, VACANT_OUTCOME, row_schema, row_table
 from mmearth_data.store.schema import Status
 from mmearth_data.store.shards import ShardData, no_data
-
-_NAMES = [modality.name for modality in STORED]
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,10 @@ class _Crop:
 
     store: Store
     pixels: int
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        return tuple(map(get, self.store.modalities))
 
     @property
     def offset(self) -> int:
@@ -77,6 +79,7 @@ def crop_store(
             attrs={"source": f"central {pixels} px of tiles of {opened.tile_pixels} px", "source_content": key},
             settings={"from": "store", "content": key, "pixels": pixels, "codecs": codecs},
             codecs=codecs,
+            modalities=crop.modalities,
         ),
         lambda shard: _shard(crop, shard),
         progress,
@@ -86,32 +89,33 @@ def crop_store(
 def _shard(crop: _Crop, shard: int) -> tuple[ShardData, Counter[str]]:
     store = crop.store
     first, count = shard * store.shard_rows, store.shard_rows
-    arrays = no_data(crop.pixels, count)
+    stored, names = crop.modalities, store.modalities
+    arrays = no_data(crop.pixels, count, stored)
     inside = slice(crop.offset, crop.offset + crop.pixels)
-    for modality in STORED:
+    for modality in stored:
         for start in range(0, count, store.chunk_rows):
             stop = min(start + store.chunk_rows, count)
             tiles = store.read(modality.name, first + start, first + stop)
             arrays[modality.name][start:stop] = tiles[..., inside, inside] if modality.scope == "pixel" else tiles
     table = committed_rows(store.path, shard)
-    status = np.stack([table[f"status_{name}"].to_numpy() for name in _NAMES], axis=1)
-    fractions = {name: table[f"valid_fraction_{name}"].to_pylist() for name in _NAMES}
-    records = table.select(ROW_SCHEMA.names).to_pylist()
+    status = np.stack([table[f"status_{name}"].to_numpy() for name in names], axis=1)
+    fractions = {name: table[f"valid_fraction_{name}"].to_pylist() for name in names}
+    records = table.select(row_schema(stored).names).to_pylist()
     for at, record in enumerate(records):
         if record["x0"] is not None:
             record["x0"] += crop.offset * PIXEL_METRES
             record["y0"] -= crop.offset * PIXEL_METRES
         if record["outcome"] != STORED_OUTCOME:
             continue
-        values = {name: arrays[name][at] for name in _NAMES}
-        had = {name: np.array(fractions[name][at]) > 0 for name in _NAMES}
+        values = {name: arrays[name][at] for name in names}
+        had = {name: np.array(fractions[name][at]) > 0 for name in names}
         status[at] = _status(status[at], had, values)
         records[at] = _record(record, status[at], values)
         if records[at]["outcome"] != STORED_OUTCOME:
             status[at] = Status.VACANT
-            for modality in STORED:
+            for modality in stored:
                 arrays[modality.name][at] = modality.nodata
-    return ShardData(arrays, status, row_table(records)), Counter()
+    return ShardData(arrays, status, row_table(records, stored)), Counter()
 
 
 def _status(
@@ -119,7 +123,7 @@ def _status(
 ) -> NDArray[np.uint8]:
     """Absent without data, partial where a band that had data has none inside, else as before."""
     after = before.copy()
-    for index, modality in enumerate(STORED):
+    for index, modality in enumerate(map(get, values)):
         has = modality.valid(values[modality.name]).reshape(len(modality.bands), -1).any(axis=1)
         if not has.any():
             after[index] = Status.ABSENT
@@ -130,10 +134,10 @@ def _status(
 
 def _record(record: dict[str, Any], status: NDArray[np.uint8], values: dict[str, NDArray[Any]]) -> dict[str, Any]:
     """The line of a stored row once its tile is cropped."""
-    if status[_NAMES.index("sentinel2")] == Status.ABSENT:
+    if status[list(values).index("sentinel2")] == Status.ABSENT:
         place = {name: value for name, value in record.items() if name in _OF_THE_PLACE}
         return {**place, "outcome": VACANT_OUTCOME, "reason": str(Absence.GAPS)}
-    for name, found in zip(_NAMES, status, strict=True):
+    for name, found in zip(values, status, strict=True):
         if found == Status.ABSENT:
             record[f"absent_{name}"] = record[f"absent_{name}"] or str(Absence.MASKED)
     if record["clear_fraction"] is not None:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmearth_data.modalities import STORED
+from mmearth_data.modalities import get
 from mmearth_data.store.commits import row_table
 from mmearth_data.store.reader import Store
-from mmearth_data.store.rows import ROW_SCHEMA, STORED_OUTCOME
+from mmearth_data.store.rows import STORED_OUTCOME, row_schema
 from mmearth_data.store.schema import Status
 
 
@@ -28,8 +28,8 @@ class Rows:
 def stored_rows(store: Store, shard: int) -> Iterator[Rows]:
     """The stored rows of ``shard`` in order, at most an inner chunk of the store at a time."""
     table = row_table(store.path, shard)
-    records = table.select(ROW_SCHEMA.names).to_pylist()
-    names = [modality.name for modality in STORED]
+    names = store.modalities
+    records = table.select(row_schema([get(name) for name in names]).names).to_pylist()
     codes = zip(*(table[f"status_{name}"].to_pylist() for name in names), strict=True)
     status = [dict(zip(names, line, strict=True)) for line in codes]
     first = shard * store.shard_rows

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mmearth_data import statistics
 from mmearth_data.convert.journal import ConversionError, Journal, Progress
-from mmearth_data.modalities import STORED
+from mmearth_data.modalities import STORED, Modality
 from mmearth_data.splits import SPLITS
 from mmearth_data.store import layout
 from mmearth_data.store.codecs import DEFAULT_CODECS, CodecSet
@@ -37,6 +37,7 @@ class NewStore:
     attrs: dict[str, Any]
     settings: dict[str, Any]
     codecs: CodecSet = DEFAULT_CODECS
+    modalities: tuple[Modality, ...] = STORED
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,14 @@ def write_store(new: NewStore, make: Make, progress: Progress) -> StoreReport:
     path = new.path
     journal = Journal.begin(path / JOURNAL, new.settings)
     if not (path / "zarr.json").exists():
-        layout.create(path, tile_pixels=new.tile_pixels, shard_rows=new.shard_rows, attrs=new.attrs, codecs=new.codecs)
+        layout.create(
+            path,
+            tile_pixels=new.tile_pixels,
+            shard_rows=new.shard_rows,
+            attrs=new.attrs,
+            codecs=new.codecs,
+            modalities=new.modalities,
+        )
     layout.resize(path, new.rows)
     shards = new.rows // new.shard_rows
     for shard in range(shards):
@@ -90,10 +98,10 @@ def _read_back(journal: Journal, store: Store, progress: Progress) -> StoreRepor
         if record is None:
             raise ConversionError(f"{journal.folder} lacks the record of shard {shard}; remove {store.path}, run again")
         first = shard * store.shard_rows
-        for modality in STORED:
-            if digest(store.read(modality.name, first, first + store.shard_rows)) != record["sha256"][modality.name]:
+        for name in store.modalities:
+            if digest(store.read(name, first, first + store.shard_rows)) != record["sha256"][name]:
                 raise ConversionError(
-                    f"{modality.name} of shard {shard} of {store.path} is not what was written; check the disk, remove "
+                    f"{name} of shard {shard} of {store.path} is not what was written; check the disk, remove "
                     "the store and run again"
                 )
         counted.update(record["counted"])

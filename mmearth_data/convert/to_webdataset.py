@@ -22,7 +22,7 @@ import numpy as np
 
 from mmearth_data.convert.journal import ConversionError, Journal, Progress, content_key, no_progress
 from mmearth_data.convert.rows import Rows, facts, stored_rows
-from mmearth_data.modalities import STORED, Modality
+from mmearth_data.modalities import Modality, get
 from mmearth_data.store.files import (
     make_directory,
     publish,
@@ -139,10 +139,10 @@ def _write(store: Store, shard: int, folder: Path) -> list[dict[str, Any]]:
 
 def _members(rows: Rows, at: int) -> Iterator[tuple[str, bytes]]:
     yield "json", json.dumps(facts(rows.records[at], rows.status[at]), ensure_ascii=False).encode()
-    for modality in STORED:
+    for name, values in rows.arrays.items():
         content = io.BytesIO()
-        np.save(content, rows.arrays[modality.name][at])
-        yield f"{modality.name}.npy", content.getvalue()
+        np.save(content, values[at])
+        yield f"{name}.npy", content.getvalue()
 
 
 def _described(modality: Modality) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def _index(store: Store, tars: list[dict[str, Any]]) -> bytes:
     document = {
         "tile_pixels": store.tile_pixels,
         "pixel_metres": 10,
-        "modalities": {modality.name: _described(modality) for modality in STORED},
+        "modalities": {name: _described(get(name)) for name in store.modalities},
         "tars": tars,
     }
     return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()

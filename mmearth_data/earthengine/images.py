@@ -29,6 +29,8 @@ this value.
 """
 TOLD_APART = frozenset({"cloud_score", "dynamic_world"})
 """Modalities whose pixels may be ``NOTHING_THERE``."""
+BUILT_YEAR = 2020
+"""Epoch of GHSL that is fetched: the last one that was observed; later ones are extrapolated."""
 _DAY_MS = 86_400_000
 _CLOUD_SCORE_FACTOR, _DECIBEL_FACTOR, _SLOPE_FACTOR = 100, 100, 100
 
@@ -135,6 +137,17 @@ def _worldcover(acquisition: Acquisition, cell: Cell, bands: tuple[str, ...]) ->
     return image.toUint8().unmask(_nodata("esa_worldcover"), False)
 
 
+def _surface_water(acquisition: Acquisition, cell: Cell, bands: tuple[str, ...]) -> ee.Image:
+    """The asset masks where water was never detected, which is a measured 0: no pixel is without data."""
+    return ee.Image(MODALITIES["jrc_surface_water"].assets[0]).select(list(bands)).unmask(0, False).toUint8()
+
+
+def _built_surface(acquisition: Acquisition, cell: Cell, bands: tuple[str, ...]) -> ee.Image:
+    """Square metres of each 100 m cell, at every pixel of it: an interpolated total would be that of no cell."""
+    image = ee.Image(f"{MODALITIES['ghsl_built_surface'].assets[0]}/{BUILT_YEAR}").select(list(bands))
+    return image.round().toUint16().unmask(_nodata("ghsl_built_surface"), False)
+
+
 def _or_else(reduced: ee.Image, value: float, bands: tuple[str, ...]) -> ee.Image:
     """``reduced``, or ``value`` in every pixel where the reduced collection was empty and the image has no band."""
     return ee.Image.constant(value).rename(list(bands)).addBands(reduced, overwrite=True)
@@ -158,6 +171,8 @@ BUILDERS: dict[str, Builder] = {
     "dynamic_world": _dynamic_world,
     "canopy_height_eth": _canopy_height,
     "esa_worldcover": _worldcover,
+    "jrc_surface_water": _surface_water,
+    "ghsl_built_surface": _built_surface,
 }
 """The builder of every pixel modality, by name."""
 

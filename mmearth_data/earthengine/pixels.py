@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,17 +20,17 @@ _SCL_NODATA_CLASS = 0
 """Class 0 of SCL is itself called no-data."""
 
 
-def requested(acquisition: Acquisition) -> dict[str, tuple[str, ...]]:
-    """The bands to ask for of each pixel modality; empty where the acquisition can have none."""
-    return {modality.name: acquisition.available(modality) for modality in PIXEL}
+def requested(acquisition: Acquisition, wanted: Sequence[Modality] = PIXEL) -> dict[str, tuple[str, ...]]:
+    """The bands to ask for of each of the pixel modalities ``wanted``; empty where the acquisition can have none."""
+    return {modality.name: acquisition.available(modality) for modality in wanted}
 
 
-def request_body(acquisition: Acquisition) -> dict[str, Any]:
+def request_body(acquisition: Acquisition, wanted: Sequence[Modality] = PIXEL) -> dict[str, Any]:
     """The computePixels request of one tile, on its cell's own 10 m grid."""
     cells = grid.decode(acquisition.location_id)
     cell = Cell(f"EPSG:{int(cells.epsg[0])}", int(cells.x0[0]), int(cells.y0[0]), int(cells.pixels[0]))
     return {
-        "expression": tile_image(acquisition, cell, requested(acquisition)),
+        "expression": tile_image(acquisition, cell, requested(acquisition, wanted)),
         "fileFormat": "NPY",
         "grid": {
             "dimensions": {"width": cell.pixels, "height": cell.pixels},
@@ -47,19 +47,19 @@ def request_body(acquisition: Acquisition) -> dict[str, Any]:
     }
 
 
-def fetch(compute_pixels: ComputePixels, acquisition: Acquisition) -> Tile:
-    """Every pixel modality of one tile in one request; raises Corrupt, with the bytes, for an unreadable answer."""
-    return parse(compute_pixels(request_body(acquisition)), acquisition)
+def fetch(compute_pixels: ComputePixels, acquisition: Acquisition, wanted: Sequence[Modality] = PIXEL) -> Tile:
+    """The pixel modalities of one tile in one request; raises Corrupt, with the bytes, for an unreadable answer."""
+    return parse(compute_pixels(request_body(acquisition, wanted)), acquisition, wanted)
 
 
-def parse(payload: bytes, acquisition: Acquisition) -> Tile:
+def parse(payload: bytes, acquisition: Acquisition, wanted: Sequence[Modality] = PIXEL) -> Tile:
     """The tile in an NPY answer: one structured field per requested band, each in its stored dtype.
 
     Raises Corrupt where the bytes are no such array or its shape, bands or dtypes are not those asked for.
     """
     side = int(grid.decode(acquisition.location_id).pixels[0])
-    wanted = requested(acquisition)
-    fields = [(band, np.dtype(m.dtype)) for m in PIXEL for band in wanted[m.name]]
+    bands_of = requested(acquisition, wanted)
+    fields = [(band, np.dtype(m.dtype)) for m in wanted for band in bands_of[m.name]]
     array = _structured(payload)
     seen = [(name, array.dtype[name]) for name in array.dtype.names or ()]
     if array.shape != (side, side) or seen != fields:
@@ -70,8 +70,8 @@ def parse(payload: bytes, acquisition: Acquisition) -> Tile:
         )
     pixels: dict[str, NDArray[np.generic]] = {}
     absent: dict[str, Absence] = {}
-    for modality in PIXEL:
-        bands = wanted[modality.name]
+    for modality in wanted:
+        bands = bands_of[modality.name]
         stored = np.full((len(modality.bands), side, side), modality.nodata, dtype=modality.dtype)
         for index, band in enumerate(modality.bands):
             if band in bands:

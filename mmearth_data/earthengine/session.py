@@ -17,6 +17,7 @@ from google.auth.credentials import AnonymousCredentials
 from mmearth_data.earthengine import pixels, resolve
 from mmearth_data.earthengine.errors import Endpoint, ImageNotFound, translated
 from mmearth_data.earthengine.transport import STANDARD_URL, Transport
+from mmearth_data.modalities import STORED, Modality
 from mmearth_data.pace import CONCURRENT_REQUESTS
 from mmearth_data.source import Acquisition, Corrupt, Location, Rejected, Resolved, Tile, Transient, Unavailable
 from mmearth_data.traffic import Traffic, total
@@ -37,9 +38,16 @@ _current: Transport | None = None
 class EarthEngineSource:
     """A ``Source`` over one connection; every method may be called from many threads at once."""
 
-    def __init__(self, endpoint: Endpoint, transport: Transport, tag: str = WORKLOAD_TAG) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        transport: Transport,
+        tag: str = WORKLOAD_TAG,
+        modalities: Sequence[Modality] = STORED,
+    ) -> None:
         self.endpoint = endpoint
         self.tag = tag
+        self._pixel = tuple(modality for modality in modalities if modality.scope == "pixel")
         self._transport = transport
 
     @property
@@ -65,7 +73,7 @@ class EarthEngineSource:
         Raises Unavailable where a product that was resolved is in the archive no more.
         """
         try:
-            return pixels.fetch(self.compute_pixels, acquisition)
+            return pixels.fetch(self.compute_pixels, acquisition, self._pixel)
         except ImageNotFound as error:
             if error.image_id in acquisition.image_ids:
                 raise Unavailable(f"{error.image_id} is in the archive no more") from error
@@ -117,13 +125,14 @@ def connect(
     deadline: float = DEADLINE_SECONDS,
     slots: int = CONCURRENT_REQUESTS,
     tag: str = WORKLOAD_TAG,
+    modalities: Sequence[Modality] = STORED,
 ) -> EarthEngineSource:
     """Connect to Earth Engine with the user's own credentials, or to the emulator at the URL ``emulator``.
 
     ``deadline`` is the longest wait for an answer in seconds, ``slots`` the number of requests that may be under way at
     each endpoint (fewer once the service refuses some, see ``mmearth_data.pace``), ``tag`` the word under which the
-    service's monitoring counts what they cost. Raises Rejected, with the remedy, where neither is named, nothing
-    answers, or the credentials or the project are refused.
+    service's monitoring counts what they cost, ``modalities`` what tiles are made of. Raises Rejected, with the remedy,
+    where neither is named, nothing answers, or the credentials or the project are refused.
     """
     if emulator is None and project is None:
         raise Rejected("name a Google Cloud project with --project, or an emulator with --emulator URL")
@@ -141,7 +150,7 @@ def connect(
             raise endpoint.unreachable from error
         raise
     logger.info("connected to %s as project %s", url, endpoint.project)
-    return EarthEngineSource(endpoint, transport, tag)
+    return EarthEngineSource(endpoint, transport, tag, modalities)
 
 
 def _anonymous() -> AnonymousCredentials:

@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 
 from mmearth_data import grid
 from mmearth_data.location import COLUMNS, read_locations
+from mmearth_data.modalities import Modality, stored_with
 from mmearth_data.plan import acquisitions
 from mmearth_data.plan.given_up import give_up
 from mmearth_data.plan.progress import Summary, stratum_summaries
@@ -79,12 +80,22 @@ class Plan:
     seed: int
 
     @classmethod
-    def prepare(cls, store: str | Path, locations: str | Path, *, max_shard_rows: int = MAX_SHARD_ROWS) -> Plan:
+    def prepare(
+        cls,
+        store: str | Path,
+        locations: str | Path,
+        *,
+        max_shard_rows: int = MAX_SHARD_ROWS,
+        downstream: Sequence[str] = (),
+    ) -> Plan:
         """Adopt the location table at ``locations`` for the store, or continue the plan that already adopted it.
 
-        Raises LocationTableError for a bad table, PlanError where the store follows another table, and StoreError
-        where it cannot be made.
+        A new store also holds the modalities called ``downstream``; a store that is there keeps those it was made
+        with. Raises LocationTableError for a bad table, UnknownModalityError for a name that is no such modality,
+        PlanError where the store follows another table or lacks a modality asked for, and StoreError where it cannot be
+        made.
         """
+        asked = stored_with(downstream)
         path, source = Path(store), Path(locations)
         table = read_locations(source)
         content = source.read_bytes()
@@ -95,11 +106,17 @@ class Plan:
             for swept in (folder, folder / "resolved"):
                 remove_left_overs(swept)
             if not (folder / "plan.json").is_file():
-                cls._adopt(path, table, content, digest, max_shard_rows)
+                cls._adopt(path, table, content, digest, max_shard_rows, asked)
         if _settings(folder)["table_sha256"] != digest:
             raise PlanError(
                 f"{path} follows another location table; continue with {folder / 'locations.parquet'} "
                 f"or collect {source} into a new --store"
+            )
+        held = layout.read_layout(path).modalities
+        if lacking := [modality.name for modality in asked if modality not in held]:
+            raise PlanError(
+                f"{path} was made without {' and '.join(lacking)}, and a store keeps the modalities it was made with; "
+                "collect into a new --store"
             )
         return cls.open(path)
 
@@ -116,15 +133,22 @@ class Plan:
         )
 
     @staticmethod
-    def _adopt(path: Path, table: gpd.GeoDataFrame, content: bytes, digest: str, most: int) -> None:
+    def _adopt(
+        path: Path, table: gpd.GeoDataFrame, content: bytes, digest: str, most: int, asked: tuple[Modality, ...]
+    ) -> None:
         strata = len(table[["biome", "year"]].drop_duplicates())
         rows, pixels = shard_rows(strata, most), int(grid.decode(table["location_id"].to_numpy()[:1]).pixels[0])
         settings = {"format": FORMAT, "table_sha256": digest, "locations": len(table), "shard_rows": rows}
         made = (path / "zarr.json").is_file() and layout.read_layout(path).attrs.get(_DIGEST) == digest
         if not made:
-            layout.create(path, tile_pixels=pixels, shard_rows=rows, attrs={_DIGEST: digest})
+            layout.create(path, tile_pixels=pixels, shard_rows=rows, attrs={_DIGEST: digest}, modalities=asked)
         write_atomic(path / "_plan" / "locations.parquet", content)
         write_atomic(path / "_plan" / "plan.json", json.dumps(settings, indent=1).encode())
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """What the store holds of each tile."""
+        return layout.read_layout(self.store).modalities
 
     # -- resolving
 

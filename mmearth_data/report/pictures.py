@@ -6,7 +6,7 @@ kind, so a new modality shows up without a change here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import matplotlib as mpl
@@ -50,6 +50,8 @@ _COLOUR_MAPS = {
     "aster": "gist_earth",
     "cloud_score": "Blues_r",
     "sentinel2_cloudprod": "Blues",
+    "jrc_surface_water": "Blues",
+    "ghsl_built_surface": "inferno",
 }
 
 
@@ -63,9 +65,9 @@ class View:
     meaning: str
 
 
-def views() -> Iterator[View]:
-    """Every way of showing every pixel modality, in store order."""
-    for modality in PIXEL:
+def views(modalities: Iterable[Modality] = PIXEL) -> Iterator[View]:
+    """Every way of showing those of ``modalities`` that are pixels, in their order."""
+    for modality in (one for one in modalities if one.scope == "pixel"):
         if modality.name == "sentinel2":
             for title, bands in OPTICAL.items():
                 yield View(modality, title, bands, f"{', '.join(bands)} as red, green, blue")

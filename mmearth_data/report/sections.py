@@ -7,7 +7,6 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 
-from mmearth_data.modalities import STORED
 from mmearth_data.report.absences import absences
 from mmearth_data.report.balance import balance
 from mmearth_data.report.geography import geography, plan_geography
@@ -21,7 +20,6 @@ from mmearth_data.store.rows import STORED_OUTCOME
 _COLUMNS = [
     *("row", "outcome", "reason", "lon", "lat", "biome", "ecoregion", "realm", "country", "continent"),
     *("year", "split", "level", "time"),
-    *(f"absent_{modality.name}" for modality in STORED),
 ]
 
 
@@ -48,5 +46,6 @@ def sections(path: Path) -> list[Section]:
 
 def read_rows(path: Path) -> pd.DataFrame:
     """The consolidated row table of the store at ``path``, and ``stored``: whether a row holds a tile."""
-    rows: pd.DataFrame = pq.read_table(path / LOCATIONS, columns=_COLUMNS).to_pandas()
+    columns = [*_COLUMNS, *(f"absent_{modality.name}" for modality in read_layout(path).modalities)]
+    rows: pd.DataFrame = pq.read_table(path / LOCATIONS, columns=columns).to_pandas()
     return rows.assign(stored=rows["outcome"] == STORED_OUTCOME)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mmearth_data.modalities import BIOME_NAMES, MODALITIES, STORED, Modality
+from mmearth_data.modalities import BIOME_NAMES, MODALITIES, Modality, get
 from mmearth_data.report.pictures import View, classes, gradient, picture, views
 from mmearth_data.report.section import Section
 from mmearth_data.store import Store
@@ -35,10 +35,10 @@ def tiles(store: Store, rows: pd.DataFrame) -> Section:
     if not picks:
         return Section("Tiles", "tiles", ("No tile is stored yet; fetch with: mmearth collect",))
     table_rows = rows.set_index("row").loc[picks]
-    values = {
-        modality.name: [np.asarray(store.read(modality.name, row, row + 1))[0] for row in picks] for modality in STORED
-    }
-    lines: list[list[Any]] = [_line(view, values[view.modality.name], table_rows) for view in views()]
+    values = {name: [np.asarray(store.read(name, row, row + 1))[0] for row in picks] for name in store.modalities}
+    lines: list[list[Any]] = [
+        _line(view, values[view.modality.name], table_rows) for view in views(map(get, store.modalities))
+    ]
     lines += [_image_line(name, stored) for name, stored in values.items() if MODALITIES[name].scope == "image"]
     # Two rows may share a heading; the pictures of each still need a column of their own.
     columns = pd.Index(["modality", *(_heading(row) for _, row in table_rows.iterrows()), "colours"])

@@ -83,7 +83,7 @@ def read_record(path: str | Path, shard: int) -> CommitRecord:
 
 
 def row_table(path: str | Path, shard: int) -> pa.Table:
-    """The committed row table of ``shard`` (COMMIT_SCHEMA); raises StoreError where it is missing or damaged."""
+    """The committed row table of ``shard`` (``commit_schema``); raises StoreError where it is missing or damaged."""
     name = table_name(shard)
     expected, file = read_record(path, shard).files[name], Path(path) / name
     try:

@@ -6,7 +6,7 @@ Everything here can be made again at any time from the commits; the same commits
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,14 @@ import pyarrow.parquet as pq
 import zarr
 from numpy.typing import NDArray
 
-from mmearth_data.modalities import STORED
+from mmearth_data.modalities import Modality
 from mmearth_data.splits import SPLITS
 from mmearth_data.store import rows
 from mmearth_data.store.commits import committed, row_table
 from mmearth_data.store.files import publish, remove_left_overs, temporary_of, unwritable
 from mmearth_data.store.layout import COMMITS, LOCATIONS, Layout, read_layout
 from mmearth_data.store.locking import exclusive
-from mmearth_data.store.rows import COMMIT_SCHEMA
+from mmearth_data.store.rows import commit_schema
 from mmearth_data.store.schema import LEVELS, NO_TIME, PER_ROW_ARRAYS, VACANT_FLAG
 
 _GEOMETRY = pa.field("geometry", pa.binary())
@@ -44,7 +44,6 @@ _GEO = {
     },
 }
 """GeoParquet 1.1.0 file metadata; without a crs entry coordinates are longitude, latitude (OGC:CRS84)."""
-_TABLE_SCHEMA = pa.schema([*COMMIT_SCHEMA, _GEOMETRY, _COVERING], metadata={"geo": json.dumps(_GEO)})
 _ROWS_PER_GROUP = 16384
 _WKB_POINT = np.dtype([("order", "u1"), ("type", "<u4"), ("x", "<f8"), ("y", "<f8")])
 
@@ -69,7 +68,7 @@ def _boxes(table: pa.Table) -> pa.Array:
     return pa.StructArray.from_arrays(sides, fields=list(_COVERING.type), mask=vacant)
 
 
-def _row_values(table: pa.Table) -> dict[str, NDArray[Any]]:
+def _row_values(table: pa.Table, stored_modalities: Sequence[Modality]) -> dict[str, NDArray[Any]]:
     """Values of every per-row array for the rows of ``table``."""
     stored = rows.is_stored(table)
     values: dict[str, NDArray[Any]] = {
@@ -81,10 +80,11 @@ def _row_values(table: pa.Table) -> dict[str, NDArray[Any]]:
         "split": np.where(stored, rows.codes(table, "split", SPLITS, VACANT_FLAG), VACANT_FLAG),
         **{name: rows.values(table, name, 0) for name in ("epsg", "x0", "y0", "year")},
     }
-    for modality in STORED:
+    for modality in stored_modalities:
         fractions = table[f"valid_fraction_{modality.name}"].combine_chunks().flatten().to_numpy()
         values[f"valid_fraction_{modality.name}"] = fractions.reshape(table.num_rows, len(modality.bands))
-    values["status"] = np.stack([table[f"status_{modality.name}"].to_numpy() for modality in STORED], axis=1)
+    status = [table[f"status_{modality.name}"].to_numpy() for modality in stored_modalities]
+    values["status"] = np.stack(status, axis=1)
     return values
 
 
@@ -116,19 +116,20 @@ def consolidate(path: str | Path) -> None:
 
 def _consolidate(layout: Layout) -> None:
     group = zarr.open_group(layout.path, mode="r+", use_consolidated=True)
-    names = [*PER_ROW_ARRAYS, *(f"valid_fraction_{modality.name}" for modality in STORED), "status"]
+    names = [*PER_ROW_ARRAYS, *(f"valid_fraction_{modality.name}" for modality in layout.modalities), "status"]
+    schema = pa.schema([*commit_schema(layout.modalities), _GEOMETRY, _COVERING], metadata={"geo": json.dumps(_GEO)})
     arrays = {name: _writable(group, name) for name in names}
     filled = {name: np.full(array.shape, array.fill_value, dtype=array.dtype) for name, array in arrays.items()}
     file = layout.path / LOCATIONS
     temporary = temporary_of(file)
     try:
-        with pq.ParquetWriter(temporary, _TABLE_SCHEMA, compression="zstd", write_page_checksum=True) as writer:
+        with pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer:
             for table in _tables(layout, sorted(committed(layout.path))):
                 at = table["row"].to_numpy()
-                for name, values in _row_values(table).items():
+                for name, values in _row_values(table, layout.modalities).items():
                     filled[name][at] = values
                 columns = [*table.columns, _points(table), _boxes(table)]
-                writer.write_table(pa.Table.from_arrays(columns, schema=_TABLE_SCHEMA), _ROWS_PER_GROUP)
+                writer.write_table(pa.Table.from_arrays(columns, schema=schema), _ROWS_PER_GROUP)
         for name in names:
             if layout.rows:
                 arrays[name][...] = filled[name]

@@ -20,7 +20,7 @@ from typing import Any
 import zarr
 from zarr.storage import MemoryStore
 
-from mmearth_data.modalities import STORED
+from mmearth_data.modalities import DOWNSTREAM, STORED, Modality
 from mmearth_data.store import schema
 from mmearth_data.store.codecs import DEFAULT_CODECS, CodecSet
 from mmearth_data.store.files import StoreError, make_directory, remove_left_overs, write_atomic
@@ -45,6 +45,11 @@ class Layout:
     rows: int
     attrs: dict[str, Any]
     arrays: dict[str, dict[str, Any]]
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """The modalities that it holds, in store order."""
+        return (*STORED, *(modality for modality in DOWNSTREAM if modality.name in self.arrays))
 
     @property
     def chunk_rows(self) -> int:
@@ -104,9 +109,15 @@ def _check_free(path: Path, known: set[str]) -> None:
 
 
 def create(
-    path: str | Path, *, tile_pixels: int, shard_rows: int, attrs: dict[str, Any], codecs: CodecSet = DEFAULT_CODECS
+    path: str | Path,
+    *,
+    tile_pixels: int,
+    shard_rows: int,
+    attrs: dict[str, Any],
+    codecs: CodecSet = DEFAULT_CODECS,
+    modalities: tuple[Modality, ...] = STORED,
 ) -> None:
-    """Make an empty store with no rows at ``path``; ``attrs`` become attributes of the root group.
+    """Make an empty store of ``modalities`` with no rows at ``path``; ``attrs`` become attributes of the root group.
 
     Raises StoreError where a store or foreign files are there, the directory cannot be written, or ``attrs`` use a
     name of the layout's own. Killed half-way it leaves no store, and the next call starts over.
@@ -117,7 +128,7 @@ def create(
     taken = sorted(set(attrs) & set(_OWN_ATTRIBUTES))
     if taken:
         raise StoreError(f"attribute {taken[0]!r} belongs to the store's layout; choose another name")
-    specs = schema.arrays(tile_pixels, shard_rows, codecs)
+    specs = schema.arrays(tile_pixels, shard_rows, codecs, modalities)
     _check_free(root, {spec.name for spec in specs})
     make_directory(root / COMMITS)
     documents: dict[str, dict[str, Any]] = {}
@@ -158,8 +169,8 @@ def _document(root: Path) -> dict[str, Any]:
 
 
 def _check_modalities(root: Path, arrays: dict[str, dict[str, Any]]) -> None:
-    """Every stored modality of the registry must be there as the registry has it."""
-    for modality in STORED:
+    """Every stored modality of the registry must be there as the registry has it, and a downstream one if at all."""
+    for modality in (*STORED, *(one for one in DOWNSTREAM if one.name in arrays)):
         array = arrays.get(modality.name)
         seen = (array["data_type"], array["shape"][1]) if array else None
         if seen != (modality.dtype, len(modality.bands)):

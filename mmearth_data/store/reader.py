@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import zarr
 from numpy.typing import NDArray
 
-from mmearth_data.modalities import BIOME_NAMES, ECOREGION_NAMES, STORED, get
+from mmearth_data.modalities import BIOME_NAMES, ECOREGION_NAMES, get
 from mmearth_data.splits import SPLITS
 from mmearth_data.store import rows
 from mmearth_data.store import statistics as store_statistics
@@ -49,14 +49,14 @@ class Store:
         self._shards = shards
         self._checked: set[tuple[str, int]] = set()
         self._records: dict[int, dict[str, FileRecord]] = {}
-        self._readers = {modality.name: chunk_reader(layout.arrays[modality.name]) for modality in STORED}
+        self._readers = {modality.name: chunk_reader(layout.arrays[modality.name]) for modality in layout.modalities}
         self.path: Path = layout.path
         self.tile_pixels: int = layout.tile_pixels
         self.rows: int = layout.rows
         self.shard_rows: int = layout.shard_rows
         self.chunk_rows: int = layout.chunk_rows
         self.attrs: dict[str, Any] = layout.attrs
-        self.modalities: tuple[str, ...] = tuple(modality.name for modality in STORED)
+        self.modalities: tuple[str, ...] = tuple(modality.name for modality in layout.modalities)
         self._read_rows()
 
     def _read_rows(self) -> None:
@@ -117,6 +117,10 @@ class Store:
         """
         if not get(modality).stored:
             raise StoreError(f"{modality} is not stored but derived from location and time; compute it from those")
+        if modality not in self._readers:
+            raise StoreError(
+                f"{self.path} was collected without {modality}; collect a store with --downstream {modality}"
+            )
         if not 0 <= start <= stop <= self.rows:
             raise StoreError(f"{self.path} has rows 0 to {self.rows}; rows {start} to {stop} are not all among them")
         for shard in range(start // self.shard_rows, -(-stop // self.shard_rows)) if stop > start else ():

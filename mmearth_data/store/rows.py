@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mmearth_data.modalities import STORED
+from mmearth_data.modalities import STORED, Modality
 from mmearth_data.store.files import StoreError
 
 STORED_OUTCOME, VACANT_OUTCOME = "stored", "vacant"
 
-ROW_SCHEMA: pa.Schema = pa.schema(
+_OF_THE_ROW: pa.Schema = pa.schema(
     [
         pa.field("row", pa.int64(), nullable=False),
         pa.field("location_id", pa.int64(), nullable=False),
@@ -46,50 +46,58 @@ ROW_SCHEMA: pa.Schema = pa.schema(
         ("sentinel1_desc_id", pa.string()),
         ("sentinel1_desc_time", pa.int64()),
         ("clear_fraction", pa.float64()),
-        *(pa.field(f"absent_{modality.name}", pa.string(), nullable=False) for modality in STORED),
     ]
 )
-"""One line per row of the store.
 
-``location_id`` is 0 and everything about a location null where no location has the row. ``outcome`` is 'stored' or
-'vacant'; ``reason`` says why a location's row is vacant, else ''. ``time`` and the radar times are milliseconds since
-1970 (UTC). ``absent_<modality>`` says why a stored row has nothing of it, else ''.
-"""
 
-COMMIT_SCHEMA: pa.Schema = pa.schema(
-    [
-        *ROW_SCHEMA,
-        *(pa.field(f"status_{modality.name}", pa.uint8(), nullable=False) for modality in STORED),
-        *(
-            pa.field(f"valid_fraction_{modality.name}", pa.list_(pa.float32(), len(modality.bands)), nullable=False)
-            for modality in STORED
-        ),
-    ]
-)
-"""A row table as it is committed: ROW_SCHEMA and, per modality, status and the fraction of each band that is data."""
+def row_schema(stored: Sequence[Modality]) -> pa.Schema:
+    """The row table of a store of these modalities: one line per row.
+
+    ``location_id`` is 0 and everything about a location null where no location has the row. ``outcome`` is 'stored' or
+    'vacant'; ``reason`` says why a location's row is vacant, else ''. ``time`` and the radar times are milliseconds
+    since 1970 (UTC). ``absent_<modality>`` says why a stored row has nothing of it, else ''.
+    """
+    absent = (pa.field(f"absent_{modality.name}", pa.string(), nullable=False) for modality in stored)
+    return pa.schema([*_OF_THE_ROW, *absent])
+
+
+def commit_schema(stored: Sequence[Modality]) -> pa.Schema:
+    """A row table as it is committed: also, per modality, status and the fraction of each band that is data."""
+    status = (pa.field(f"status_{modality.name}", pa.uint8(), nullable=False) for modality in stored)
+    fractions = (
+        pa.field(f"valid_fraction_{modality.name}", pa.list_(pa.float32(), len(modality.bands)), nullable=False)
+        for modality in stored
+    )
+    return pa.schema([*row_schema(stored), *status, *fractions])
+
+
+ROW_SCHEMA: pa.Schema = row_schema(STORED)
+"""The row table of a store without downstream modalities."""
 
 _ALWAYS: dict[str, Any] = {
     "location_id": 0,
     "outcome": VACANT_OUTCOME,
     "reason": "",
     "attempts": 0,
-    **{f"absent_{modality.name}": "" for modality in STORED},
 }
 
 
-def row_table(records: Iterable[Mapping[str, Any]]) -> pa.Table:
+def row_table(records: Iterable[Mapping[str, Any]], stored: Sequence[Modality] = STORED) -> pa.Table:
     """A row table of ``records``, dicts keyed by column; what a record leaves out is an empty slot's value or null.
 
-    Raises StoreError for a column that ROW_SCHEMA does not have or a value that does not fit its type.
+    ``stored`` are the store's modalities. Raises StoreError for a column that ``row_schema`` does not have or a value
+    that does not fit its type.
     """
+    schema = row_schema(stored)
+    present = _ALWAYS | {f"absent_{modality.name}": "" for modality in stored}
     complete = []
     for record in records:
-        unknown = sorted(set(record) - set(ROW_SCHEMA.names))
+        unknown = sorted(set(record) - set(schema.names))
         if unknown:
-            raise StoreError(f"a row table has no column {unknown[0]!r}; its columns are those of ROW_SCHEMA")
-        complete.append({**_ALWAYS, **record})
+            raise StoreError(f"a row table has no column {unknown[0]!r}; its columns are those of row_schema")
+        complete.append({**present, **record})
     try:
-        return pa.Table.from_pylist(complete, schema=ROW_SCHEMA)
+        return pa.Table.from_pylist(complete, schema=schema)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise StoreError(f"a row does not fit the row table: {error}; give each column its type") from error
 

@@ -212,12 +212,12 @@ PER_ROW_ARRAYS: tuple[str, ...] = tuple(name for name, *_ in _PER_ROW)
 """Arrays with one value per row, which root attribute ``coordinates`` makes coordinates in xarray."""
 
 
-def _row_arrays() -> list[ArraySpec]:
+def _row_arrays(stored: Sequence[Modality]) -> list[ArraySpec]:
     arrays = [
         ArraySpec(name, ("location",), dtype, (0,), (ROWS_PER_CHUNK,), fill, attributes)
         for name, dtype, fill, attributes in _PER_ROW
     ]
-    names = [modality.name for modality in STORED]
+    names = [modality.name for modality in stored]
     arrays.append(
         ArraySpec(
             name="modality",
@@ -244,7 +244,7 @@ def _row_arrays() -> list[ArraySpec]:
             },
         )
     )
-    for modality in STORED:
+    for modality in stored:
         bands = len(modality.bands)
         arrays.append(
             ArraySpec(
@@ -260,11 +260,11 @@ def _row_arrays() -> list[ArraySpec]:
     return arrays
 
 
-def arrays(tile_pixels: int, shard_rows: int, codecs: CodecSet) -> list[ArraySpec]:
-    """Every array of a store with tiles of ``tile_pixels`` and shards of ``shard_rows``, at zero rows."""
-    bands = [spec for modality in STORED for spec in _band_arrays(modality)]
-    data = [_modality_array(modality, tile_pixels, shard_rows, codecs) for modality in STORED]
-    return [*data, *bands, *_row_arrays()]
+def arrays(tile_pixels: int, shard_rows: int, codecs: CodecSet, stored: Sequence[Modality] = STORED) -> list[ArraySpec]:
+    """Every array of a store of ``stored`` with tiles of ``tile_pixels`` and shards of ``shard_rows``, at zero rows."""
+    bands = [spec for modality in stored for spec in _band_arrays(modality)]
+    data = [_modality_array(modality, tile_pixels, shard_rows, codecs) for modality in stored]
+    return [*data, *bands, *_row_arrays(stored)]
 
 
 def coordinate_names() -> list[str]:

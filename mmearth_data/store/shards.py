@@ -7,7 +7,7 @@ not exist; the next try overwrites what was left and makes the same bytes.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ from mmearth_data.store.commits import (
 from mmearth_data.store.files import StoreError, remove_left_overs, sha256, write_atomic
 from mmearth_data.store.layout import Layout, read_layout
 from mmearth_data.store.locking import ShardLocked, held, lock
-from mmearth_data.store.rows import COMMIT_SCHEMA, ROW_SCHEMA, STORED_OUTCOME, VACANT_OUTCOME
+from mmearth_data.store.rows import STORED_OUTCOME, VACANT_OUTCOME, commit_schema, row_schema
 from mmearth_data.store.schema import Status, tile_shape
 from mmearth_data.store.verification import Finding, verify
 
@@ -55,7 +55,8 @@ class ShardData:
     """One shard as it is committed.
 
     ``arrays``: per stored modality (rows, bands, y, x) or (rows, bands) in its stored dtype, no-data in vacant rows;
-    ``status``: uint8 (rows, stored modalities), values of Status; ``table``: ROW_SCHEMA, one line per row in order.
+    ``status``: uint8 (rows, stored modalities), values of Status; ``table``: that of ``row_schema``,
+    one line per row in order.
     """
 
     arrays: Mapping[str, NDArray[Any]]
@@ -63,34 +64,35 @@ class ShardData:
     table: pa.Table
 
 
-def no_data(tile_pixels: int, rows: int) -> dict[str, NDArray[Any]]:
+def no_data(tile_pixels: int, rows: int, stored: Sequence[Modality] = STORED) -> dict[str, NDArray[Any]]:
     """Arrays of ``rows`` rows of every stored modality, filled with no-data: what a shard holds before its tiles."""
-    return {m.name: np.full((rows, *tile_shape(m, tile_pixels)), m.nodata, dtype=m.numpy_dtype) for m in STORED}
+    return {m.name: np.full((rows, *tile_shape(m, tile_pixels)), m.nodata, dtype=m.numpy_dtype) for m in stored}
 
 
 def _check_arrays(layout: Layout, data: ShardData) -> None:
-    names = [modality.name for modality in STORED]
+    stored = layout.modalities
+    names = [modality.name for modality in stored]
     if set(data.arrays) != set(names):
         wrong = sorted(set(data.arrays) ^ set(names))
         raise StoreError(f"a shard holds every stored modality and no other; check {', '.join(wrong)}")
-    for modality in STORED:
+    for modality in stored:
         array, shape = data.arrays[modality.name], (layout.shard_rows, *tile_shape(modality, layout.tile_pixels))
         if array.shape != shape or array.dtype != modality.numpy_dtype:
             raise StoreError(
                 f"{modality.name} of a shard must be {modality.dtype} {shape}, not {array.dtype} {array.shape}"
             )
-    if data.status.dtype != np.uint8 or data.status.shape != (layout.shard_rows, len(STORED)):
+    if data.status.dtype != np.uint8 or data.status.shape != (layout.shard_rows, len(stored)):
         raise StoreError(
-            f"status of a shard must be uint8 {(layout.shard_rows, len(STORED))}, "
+            f"status of a shard must be uint8 {(layout.shard_rows, len(stored))}, "
             f"not {data.status.dtype} {data.status.shape}"
         )
 
 
 def _check_table(layout: Layout, shard: int, data: ShardData) -> None:
-    table = data.table
-    if table.schema.names != ROW_SCHEMA.names or table.schema.types != ROW_SCHEMA.types:
+    table, schema = data.table, row_schema(layout.modalities)
+    if table.schema.names != schema.names or table.schema.types != schema.types:
         raise StoreError(
-            "the row table of a shard must have ROW_SCHEMA; make it with mmearth_data.store.rows.row_table"
+            "the row table of a shard must have row_schema; make it with mmearth_data.store.rows.row_table"
         )
     first = shard * layout.shard_rows
     expected = np.arange(first, first + layout.shard_rows)
@@ -105,7 +107,7 @@ def _check_outcomes(layout: Layout, shard: int, data: ShardData, fractions: Mapp
     reason = np.array(table["reason"].to_pylist()) != ""
     located = table["location_id"].to_numpy() != 0
     stored = outcome == STORED_OUTCOME
-    sentinel2 = data.status[:, [modality.name for modality in STORED].index("sentinel2")]
+    sentinel2 = data.status[:, [modality.name for modality in layout.modalities].index("sentinel2")]
 
     def refuse(rows: NDArray[np.bool_], rule: str) -> None:
         if rows.any():
@@ -116,7 +118,7 @@ def _check_outcomes(layout: Layout, shard: int, data: ShardData, fractions: Mapp
     refuse(stored & ~np.isin(sentinel2, (Status.COMPLETE, Status.PARTIAL)), "a stored row must have sentinel2")
     refuse(stored & np.array(table["time"].is_null()), "a stored row must have the time of its acquisition")
     refuse(reason != (located & ~stored), "a row must give a reason where its location gave way, and only there")
-    for index, modality in enumerate(STORED):
+    for index, modality in enumerate(layout.modalities):
         name, status = modality.name, data.status[:, index]
         some = (fractions[name] > 0).any(axis=1)
         explained = np.array(table[f"absent_{name}"].to_pylist()) != ""
@@ -153,14 +155,14 @@ def _encode(document: dict[str, Any], shard_rows: int, array: NDArray[Any]) -> b
     return bytes(content.to_bytes())
 
 
-def _encode_table(data: ShardData, fractions: Mapping[str, NDArray[np.float32]]) -> bytes:
-    columns = [data.table[name].combine_chunks() for name in ROW_SCHEMA.names]
-    columns += [pa.array(data.status[:, index]) for index in range(len(STORED))]
-    for modality in STORED:
+def _encode_table(stored: Sequence[Modality], data: ShardData, fractions: Mapping[str, NDArray[np.float32]]) -> bytes:
+    columns = [data.table[name].combine_chunks() for name in row_schema(stored).names]
+    columns += [pa.array(data.status[:, index]) for index in range(len(stored))]
+    for modality in stored:
         values = pa.array(fractions[modality.name].reshape(-1))
         columns.append(pa.FixedSizeListArray.from_arrays(values, len(modality.bands)))
     buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_arrays(columns, schema=COMMIT_SCHEMA), buffer, compression="zstd")
+    pq.write_table(pa.Table.from_arrays(columns, schema=commit_schema(stored)), buffer, compression="zstd")
     return buffer.getvalue()
 
 
@@ -176,7 +178,7 @@ def commit_shard(path: str | Path, shard: int, data: ShardData) -> None:
         raise StoreError(f"{path} has room for shards 0 to {layout.shards - 1}, not {shard}; resize it first")
     _check_arrays(layout, data)
     _check_table(layout, shard, data)
-    fractions = {m.name: _valid_fraction(m, data.arrays[m.name]) for m in STORED}
+    fractions = {m.name: _valid_fraction(m, data.arrays[m.name]) for m in layout.modalities}
     _check_outcomes(layout, shard, data, fractions)
     with nullcontext() if held(path, shard) else lock(path, shard):
         if shard in committed(path):
@@ -188,8 +190,8 @@ def commit_shard(path: str | Path, shard: int, data: ShardData) -> None:
             remove_left_overs((layout.path / name).parent)
             files[name] = FileRecord(len(content), sha256(content))
 
-        for modality in STORED:
+        for modality in layout.modalities:
             content = _encode(layout.arrays[modality.name], layout.shard_rows, data.arrays[modality.name])
             put(array_file_name(modality, shard), content)
-        put(table_name(shard), _encode_table(data, fractions))
+        put(table_name(shard), _encode_table(layout.modalities, data, fractions))
         write_record(path, CommitRecord(shard, files))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmearth_data.modalities import MODALITIES, UnknownModalityError
+from mmearth_data.modalities import STORED, UnknownModalityError
 from mmearth_data.store.files import StoreError, sha256, write_atomic
 from mmearth_data.store.layout import STATISTICS
 from mmearth_data.store.schema import LEVELS
@@ -178,7 +178,7 @@ def load(path: str | Path, split: str = TRAINING) -> Statistics:
         raise StoreError(f"{path} has no statistics; compute them with: mmearth finalize --store {path}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{file} is damaged or of another version; {remedy}") from error
-    missing = [m.name for m in MODALITIES.values() if m.stored and m.name not in statistics.modalities]
+    missing = [m.name for m in STORED if m.name not in statistics.modalities]
     if missing:
         raise StoreError(f"{file} lacks {missing[0]}; {remedy}")
     return statistics

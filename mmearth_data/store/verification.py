@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mmearth_data.modalities import STORED
 from mmearth_data.store.commits import array_file_name, committed, read_record, table_name
 from mmearth_data.store.files import StoreError, sha256_of_file
 from mmearth_data.store.layout import COMMITS, Layout, read_layout
@@ -81,10 +80,14 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 def _other_files(layout: Layout, shards: set[int]) -> Iterator[Finding]:
     room = range(layout.shards)
-    known = {name for shard in shards for name in (table_name(shard), *_data_files(shard))}
-    interrupted = {name for shard in room if shard not in shards for name in (table_name(shard), *_data_files(shard))}
+
+    def files(shard: int) -> list[str]:
+        return [table_name(shard), *(array_file_name(modality, shard) for modality in layout.modalities)]
+
+    known = {name for shard in shards for name in files(shard)}
+    interrupted = {name for shard in room if shard not in shards for name in files(shard)}
     own = re.compile(re.escape(COMMITS) + r"/(\d{6,}\.(json|lock)|consolidate\.lock)")
-    for folder in (COMMITS, *(modality.name for modality in STORED)):
+    for folder in (COMMITS, *(modality.name for modality in layout.modalities)):
         if not (layout.path / folder).is_dir():
             continue
         for file in _files_below(layout.path / folder):
@@ -93,10 +96,6 @@ def _other_files(layout: Layout, shards: set[int]) -> Iterator[Finding]:
                 continue
             half_written = re.fullmatch(r"\..+\.tmp", file.name) is not None
             yield Finding("uncommitted" if name in interrupted or half_written else "foreign", name)
-
-
-def _data_files(shard: int) -> list[str]:
-    return [array_file_name(modality, shard) for modality in STORED]
 
 
 def verify(path: str | Path, on_shard: Callable[[int, int], None] = lambda done, total: None) -> list[Finding]:

@@ -15,7 +15,7 @@ from mmearth_data import grid
 from mmearth_data.earthengine.images import BUILDERS
 from mmearth_data.earthengine.session import connect
 from mmearth_data.emulator.assets import ImageAsset, NativeGrid, Window
-from mmearth_data.modalities import MODALITIES, PIXEL
+from mmearth_data.modalities import DOWNSTREAM, MODALITIES, PIXEL
 from mmearth_data.source import Absence, Acquisition, RadarPass, Tile
 from tests.emulated import RecordedCollection, SmallArchive, image_asset, level, start_emulator
 
@@ -114,8 +114,9 @@ def fetched(folder: Path, contents: SmallArchive, acquisition: Acquisition = ACQ
 
 
 def test_every_pixel_modality_has_a_builder_and_bands_of_its_own() -> None:
-    assert list(BUILDERS) == [modality.name for modality in PIXEL]
-    bands = [band for modality in PIXEL for band in modality.bands]
+    everything = (*PIXEL, *(modality for modality in DOWNSTREAM if modality.scope == "pixel"))
+    assert list(BUILDERS) == [modality.name for modality in everything]
+    bands = [band for modality in everything for band in modality.bands]
     assert len(set(bands)) == len(bands)
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from mmearth_data.card import write_card
 from mmearth_data.card.terms import CC_BY, TERMS, terms_of
-from mmearth_data.modalities import STORED
+from mmearth_data.modalities import DOWNSTREAM, STORED
 from mmearth_data.statistics import finalize
 from mmearth_data.store import layout
 from mmearth_data.store.shards import verify
@@ -69,7 +69,7 @@ def test_how_tiles_were_chosen_is_told_of_collected_stores_alone(readme: str) ->
 
 
 def test_every_asset_has_terms_and_every_card_names_them(path: Path, readme: str) -> None:
-    assert set(TERMS) == {asset for modality in STORED for asset in modality.assets}
+    assert set(TERMS) == {asset for modality in (*STORED, *DOWNSTREAM) for asset in modality.assets}
     collection = json.loads((path / "stac" / "collection.json").read_text())
     licences = json.loads((path / "croissant.json").read_text())["license"]
     for modality in STORED:

@@ -246,7 +246,7 @@ def _erase(array: Any) -> Any:
         (_array("aster", lambda a: a[:-1]), r"aster of a shard must be int16 \(28, 2, 16, 16\)"),
         (lambda d: replace(d, arrays={k: v for k, v in d.arrays.items() if k != "era5"}), "check era5"),
         (lambda d: replace(d, status=d.status[:, 1:]), r"status of a shard must be uint8 \(28, 13\)"),
-        (lambda d: replace(d, table=d.table.drop_columns(["country"])), "must have ROW_SCHEMA"),
+        (lambda d: replace(d, table=d.table.drop_columns(["country"])), "must have row_schema"),
         (lambda d: replace(d, table=pa.concat_tables([d.table[1:], d.table[:1]])), "must list rows 0 to 27 in order"),
         (_cell(3, "outcome", "lost"), r"outcome must be .*; row 3 does"),
         (_cell(3, "location_id", 0), r"must have a location_id; row 3 does"),
