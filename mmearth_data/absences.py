@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmearth_data.store.commits import committed, row_table
+from mmearth_data.store.commits import committed, row_tables
+from mmearth_data.store.objects import Place
 from mmearth_data.store.rows import STORED_OUTCOME
 
 
@@ -22,14 +22,13 @@ class BiomeAbsences:
     absent: Counter[str] = field(default_factory=Counter)
 
 
-def absences_by_biome(store: str | Path) -> dict[str, BiomeAbsences]:
+def absences_by_biome(store: str | Place) -> dict[str, BiomeAbsences]:
     """Biome → its absences, in alphabetical order; a tile counts once in ``absent`` for each modality it lacks.
 
     Raises StoreError where a row table is damaged.
     """
     found: dict[str, BiomeAbsences] = {}
-    for shard in sorted(committed(store)):
-        table = row_table(store, shard)
+    for table in row_tables(store, sorted(committed(store))):
         for biome in table["biome"].drop_null().unique().to_pylist():
             rows = table.filter(pc.equal(table["biome"], biome))
             stored = pc.equal(rows["outcome"], STORED_OUTCOME)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from mmearth_data.store.commits import committed, record_file
+from mmearth_data.store.files import each
 from mmearth_data.store.layout import STATISTICS
+from mmearth_data.store.objects import Place, at
 
 
-def is_finalized(store: str | Path) -> bool:
+def is_finalized(store: str | Place) -> bool:
     """Whether the statistics were made after the last shard was committed, going by the files' times."""
-    shards = committed(store)
+    place, shards = at(store), committed(store)
     try:
-        made = (Path(store) / STATISTICS).stat().st_mtime
+        made = (place / STATISTICS).stat().st_mtime
     except FileNotFoundError:
         return False
-    return all(record_file(store, shard).stat().st_mtime <= made for shard in shards)
+    times = each(place, lambda shard: record_file(place, shard).stat().st_mtime, shards)
+    return all(time <= made for time in times)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import geopandas as gpd
 import numpy as np
 import pyarrow as pa
@@ -11,6 +9,8 @@ import pyarrow as pa
 from mmearth_data import grid
 from mmearth_data.modalities import BIOME_NAMES, ECOREGION_NAMES
 from mmearth_data.splits import SPLITS
+from mmearth_data.store.files import readable
+from mmearth_data.store.objects import Place, at
 
 COLUMNS: dict[str, str] = {
     "location_id": "int64",
@@ -40,16 +40,16 @@ class LocationTableError(ValueError):
     """The file is not a location table; the message says what is wrong and what to do."""
 
 
-def read_locations(path: str | Path) -> gpd.GeoDataFrame:
+def read_locations(path: str | Place) -> gpd.GeoDataFrame:
     """The location table at ``path``, checked: columns, ids that match their coordinates, no cell twice, known names.
 
     Raises LocationTableError with a one-line remedy where any of that does not hold.
     """
-    file = Path(path)
+    file = at(path)
     if not file.is_file():
         raise LocationTableError(f"{file} does not exist; make it with: mmearth sample --locations N --out {file}")
     try:
-        table = gpd.read_parquet(file)
+        table = gpd.read_parquet(readable(file))
     except (ValueError, OSError, pa.ArrowInvalid) as error:
         raise LocationTableError(
             f"{file} is not a GeoParquet location table ({error}); make one with mmearth sample"

@@ -6,19 +6,17 @@ Counts come from the row tables of committed shards, so they hold before anythin
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mmearth_data.store.commits import committed, row_table
-from mmearth_data.store.files import StoreError
+from mmearth_data.store.commits import committed, row_tables
+from mmearth_data.store.files import StoreError, files_below, readable
 from mmearth_data.store.layout import read_layout
+from mmearth_data.store.objects import Place
 from mmearth_data.store.rows import STORED_OUTCOME
 from mmearth_data.store.schema import Status
 
@@ -72,10 +70,10 @@ class StoreStatus:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False)
 
 
-def _quotas(path: Path) -> Counter[Stratum] | None:
+def _quotas(path: Place) -> Counter[Stratum] | None:
     file = path / PLANNED_LOCATIONS
     try:
-        table = pq.read_table(file, columns=["biome", "year", "reserve"])
+        table = pq.read_table(readable(file), columns=["biome", "year", "reserve"])
     except FileNotFoundError:
         return None
     except (OSError, pa.ArrowInvalid, KeyError) as error:
@@ -98,20 +96,7 @@ def _sorted(counter: Counter[str]) -> dict[str, int]:
     return dict(sorted(counter.items()))
 
 
-def _file_sizes(folder: str) -> Iterator[int]:
-    """Sizes of every file below ``folder``; a file that goes while we look counts nothing."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _file_sizes(entry.path)
-                continue
-            try:
-                yield entry.stat(follow_symlinks=False).st_size
-            except FileNotFoundError:
-                continue
-
-
-def status(path: str | Path) -> StoreStatus:
+def status(path: str | Place) -> StoreStatus:
     """How far the store at ``path`` is; raises StoreError where there is none or a row table is damaged."""
     layout = read_layout(path)
     shards = committed(path)
@@ -120,8 +105,7 @@ def status(path: str | Path) -> StoreStatus:
     levels, splits, refusals = Counter[str](), Counter[str](), Counter[str]()
     absences = {modality.name: Counter[str]() for modality in layout.modalities}
     stored, complete, gave_way = Counter[Stratum](), Counter[Stratum](), Counter[Stratum]()
-    for shard in sorted(shards):
-        table = row_table(path, shard)
+    for table in row_tables(path, sorted(shards)):
         located = table.filter(pc.not_equal(table["location_id"], 0))
         is_stored = pc.equal(located["outcome"], STORED_OUTCOME)
         tiles, others = located.filter(is_stored), located.filter(pc.invert(is_stored))
@@ -159,5 +143,5 @@ def status(path: str | Path) -> StoreStatus:
             )
             for stratum in strata
         ),
-        bytes_on_disk=sum(_file_sizes(str(layout.path))),
+        bytes_on_disk=sum(size for _, size in files_below(layout.path)),
     )

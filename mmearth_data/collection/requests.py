@@ -13,12 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from mmearth_data.pace import Interrupted, on_behalf_of
 from mmearth_data.source import Corrupt, Quota, SourceError, Transient
 from mmearth_data.store.files import write_atomic
+from mmearth_data.store.objects import Place
 
 logger = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.2
@@ -141,7 +141,7 @@ def run_all(work: Callable[[_Item], None], items: Sequence[_Item], workers: int,
         raise first[0]
 
 
-def quarantine(error: Corrupt, store: Path, name: str) -> Path:
+def quarantine(error: Corrupt, store: Place, name: str) -> Place:
     """Where the bytes of an answer that cannot be used are kept for inspection."""
     path = store / "_quarantine" / f"{name}.bin"
     write_atomic(path, error.payload)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -23,6 +22,7 @@ from mmearth_data.plan import ShardSpec, Slot, given_up
 from mmearth_data.source import Absence, Acquisition, Corrupt, Source, Tile, Unavailable
 from mmearth_data.store import shards
 from mmearth_data.store.layout import Layout, read_layout
+from mmearth_data.store.objects import Place, at
 from mmearth_data.store.rows import STORED_OUTCOME, row_table
 
 logger = logging.getLogger(__name__)
@@ -69,11 +69,11 @@ class _Unusable:
 
     location_id: int
     error: Corrupt
-    kept: Path
+    kept: Place
 
 
 def collect_shard(
-    store: str | Path,
+    store: str | Place,
     spec: ShardSpec,
     source: Source,
     workers: int,
@@ -90,9 +90,9 @@ def collect_shard(
     repeating did not help, and Rejected at once; then nothing of the shard is committed. Once ``stopping()`` is true
     no request is sent or repeated, which ends in Interrupted or in the last failure.
     """
-    path = Path(store)
+    path = at(store)
     with shards.lock(path, spec.shard):
-        if spec.shard in shards.committed(path):
+        if shards.is_committed(path, spec.shard):
             return ShardReport(shard=spec.shard, round=spec.round)
         requests = Requests(retry or Retry(), stopping, order=spec.shard)
         first_row = spec.slots[0].row
@@ -176,7 +176,7 @@ def _first_usable(
 
 
 def _answered_twice(
-    outcomes: Mapping[int, _Outcome], store: Path, arrays: Callable[[int], dict[str, NDArray[np.generic]]]
+    outcomes: Mapping[int, _Outcome], store: Place, arrays: Callable[[int], dict[str, NDArray[np.generic]]]
 ) -> list[_Unusable]:
     """The locations whose tile is, pixel for pixel, that of another one of the shard: one of the answers is wrong."""
     same: defaultdict[bytes, list[int]] = defaultdict(list)

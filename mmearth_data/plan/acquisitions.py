@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmearth_data.source import Acquisition, RadarPass, Resolved
-from mmearth_data.store.files import write_atomic
+from mmearth_data.store.files import readable, write_atomic
+from mmearth_data.store.objects import Place
 
 _RADAR = pa.struct([("image_id", pa.string()), ("time", pa.int64()), ("polarisations", pa.list_(pa.string()))])
 _ACQUISITION = pa.struct(
@@ -33,14 +33,14 @@ SCHEMA = pa.schema([("location_id", pa.int64()), ("available", pa.bool_()), ("ac
 """One row per location, in table order; ``available`` says whether it has an acquisition."""
 
 
-def write_table(table: pa.Table, path: Path) -> None:
+def write_table(table: pa.Table, path: Place) -> None:
     """Write a Parquet file that either is there whole, on disk, or is not there; raises StoreError."""
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     write_atomic(path, buffer.getvalue())
 
 
-def write(resolved: Sequence[Resolved], path: Path) -> None:
+def write(resolved: Sequence[Resolved], path: Place) -> None:
     """Save what was resolved for one batch."""
     rows = [
         {
@@ -53,18 +53,18 @@ def write(resolved: Sequence[Resolved], path: Path) -> None:
     write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)
 
 
-def intact(path: Path, rows: int) -> bool:
+def intact(path: Place, rows: int) -> bool:
     """Whether a batch was saved: its footer is readable and names this schema and that many rows."""
     try:
-        metadata = pq.read_metadata(path)
+        metadata = pq.read_metadata(readable(path))
     except (OSError, pa.ArrowInvalid):
         return False
     return bool(metadata.num_rows == rows and metadata.schema.to_arrow_schema().equals(SCHEMA))
 
 
-def read(path: Path, wanted: set[int]) -> dict[int, tuple[Acquisition, ...]]:
+def read(path: Place, wanted: set[int]) -> dict[int, tuple[Acquisition, ...]]:
     """The acquisitions of the wanted locations of one batch, in the order they are tried."""
-    table = pq.read_table(path, schema=SCHEMA)
+    table = pq.read_table(readable(path), schema=SCHEMA)
     keep = [index for index, found in enumerate(table["location_id"].to_pylist()) if found in wanted]
     return {
         row["location_id"]: tuple(_acquisition(row["location_id"], fields) for fields in row["acquisitions"])

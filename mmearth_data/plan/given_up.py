@@ -12,24 +12,24 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 
 from mmearth_data.store import shards
 from mmearth_data.store.files import write_atomic
 from mmearth_data.store.locking import exclusive
+from mmearth_data.store.objects import Place, at
 
 
 class GiveUpError(ValueError):
     """A location cannot be given up; the message says why and what to do."""
 
 
-def _file(store: Path) -> Path:
+def _file(store: Place) -> Place:
     return store / "_plan" / "given-up.json"
 
 
-def given_up(store: str | Path) -> frozenset[int]:
+def given_up(store: str | Place) -> frozenset[int]:
     """The locations given up so far; raises GiveUpError where the record is damaged."""
-    file = _file(Path(store))
+    file = _file(at(store))
     try:
         return frozenset(int(location_id) for location_id in json.loads(file.read_bytes()))
     except FileNotFoundError:
@@ -38,7 +38,7 @@ def given_up(store: str | Path) -> frozenset[int]:
         raise GiveUpError(f"{file} is damaged; restore it from a copy, or write the list of ids anew") from error
 
 
-def give_up(store: Path, location_ids: Iterable[int], shard_of: Mapping[int, int]) -> None:
+def give_up(store: Place, location_ids: Iterable[int], shard_of: Mapping[int, int]) -> None:
     """Record that these locations are to be gone past; ``shard_of`` names the shard of every location with a row.
 
     Those that are recorded already are left as they are. Raises GiveUpError for a location without a row or in a

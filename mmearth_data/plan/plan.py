@@ -15,10 +15,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
@@ -36,8 +36,9 @@ from mmearth_data.plan.progress import Summary, stratum_summaries
 from mmearth_data.plan.slots import MAX_SHARD_ROWS, VACANT, IndexArray, Strata, first_round, later_round, shard_rows
 from mmearth_data.source import Acquisition, Location, Resolved
 from mmearth_data.store import layout, shards
-from mmearth_data.store.files import make_directory, remove_left_overs, write_atomic
+from mmearth_data.store.files import each, make_directory, readable, remove_left_overs, write_atomic
 from mmearth_data.store.locking import exclusive
+from mmearth_data.store.objects import Place, at
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ BATCH_LOCATIONS = 56
 """Locations resolved at once; batch n holds the table's rows 56·n to 56·n + 55."""
 FORMAT = 1
 _DIGEST = "location_table_sha256"
+_ROUND = re.compile(r"round-\d\d\.parquet")
 _ROUND_SCHEMA = pa.schema([("row", pa.int64()), ("shard", pa.int32()), ("location_id", pa.int64())])
 
 
@@ -74,7 +76,7 @@ class ShardSpec:
 class Plan:
     """The plan of the store at ``store``; make one with ``prepare`` or ``open``."""
 
-    store: Path
+    store: Place
     table: gpd.GeoDataFrame
     rows_per_shard: int
     seed: int
@@ -82,8 +84,8 @@ class Plan:
     @classmethod
     def prepare(
         cls,
-        store: str | Path,
-        locations: str | Path,
+        store: str | Place,
+        locations: str | Place,
         *,
         max_shard_rows: int = MAX_SHARD_ROWS,
         downstream: Sequence[str] = (),
@@ -96,7 +98,7 @@ class Plan:
         made.
         """
         asked = stored_with(downstream)
-        path, source = Path(store), Path(locations)
+        path, source = at(store), at(locations)
         table = read_locations(source)
         content = source.read_bytes()
         digest = hashlib.sha256(content).hexdigest()
@@ -121,12 +123,12 @@ class Plan:
         return cls.open(path)
 
     @classmethod
-    def open(cls, store: str | Path) -> Plan:
+    def open(cls, store: str | Place) -> Plan:
         """The plan that a store already has; raises PlanError where it has none."""
-        folder = Path(store) / "_plan"
+        folder = at(store) / "_plan"
         settings = _settings(folder)
         return cls(
-            store=Path(store),
+            store=at(store),
             table=read_locations(folder / "locations.parquet"),
             rows_per_shard=int(settings["shard_rows"]),
             seed=int(settings["table_sha256"][:8], 16),
@@ -134,7 +136,7 @@ class Plan:
 
     @staticmethod
     def _adopt(
-        path: Path, table: gpd.GeoDataFrame, content: bytes, digest: str, most: int, asked: tuple[Modality, ...]
+        path: Place, table: gpd.GeoDataFrame, content: bytes, digest: str, most: int, asked: tuple[Modality, ...]
     ) -> None:
         strata = len(table[["biome", "year"]].drop_duplicates())
         rows, pixels = shard_rows(strata, most), int(grid.decode(table["location_id"].to_numpy()[:1]).pixels[0])
@@ -164,7 +166,9 @@ class Plan:
 
     def unresolved(self) -> tuple[int, ...]:
         """Batches that are not saved, or not intact."""
-        return tuple(number for number in range(self.batches) if not self.is_resolved(number))
+        numbers = range(self.batches)
+        resolved = each(self.store, self.is_resolved, numbers)
+        return tuple(number for number, there in zip(numbers, resolved, strict=True) if not there)
 
     def is_resolved(self, number: int) -> bool:
         """Whether a batch is saved, and intact."""
@@ -176,14 +180,14 @@ class Plan:
             raise PlanError(f"what was resolved is not batch {number} of the plan; resolve Plan.batch({number})")
         acquisitions.write(resolved, self._batch_file(number))
 
-    def _batch_file(self, number: int) -> Path:
+    def _batch_file(self, number: int) -> Place:
         return self.store / "_plan" / "resolved" / f"{number:05d}.parquet"
 
     # -- rounds
 
     def rounds(self) -> int:
         """Rounds planned so far."""
-        return len(list((self.store / "_plan").glob("round-??.parquet")))
+        return sum(_ROUND.fullmatch(entry.name) is not None for entry in (self.store / "_plan").iterdir())
 
     def pending(self) -> tuple[int, ...]:
         """Shards that were given out and are not committed, in order."""
@@ -269,12 +273,12 @@ class Plan:
         used = np.isin(self._ids, self._given()["location_id"])
         return later_round(self._strata, available, used, self._outcomes()[0], rows, self.seed, number)
 
-    def _round_file(self, number: int) -> Path:
+    def _round_file(self, number: int) -> Place:
         return self.store / "_plan" / f"round-{number:02d}.parquet"
 
     def _round(self, number: int) -> pd.DataFrame:
         if number not in self._rounds_read:
-            table = pq.read_table(self._round_file(number), schema=_ROUND_SCHEMA)
+            table = pq.read_table(readable(self._round_file(number)), schema=_ROUND_SCHEMA)
             self._rounds_read[number] = table.to_pandas()
         return self._rounds_read[number]
 
@@ -286,8 +290,8 @@ class Plan:
     def _outcomes(self) -> tuple[IndexArray, IndexArray]:
         """Rows stored, and locations that gave way, per stratum, over the committed shards."""
         counts = np.zeros((2, len(self._stratum_names)), dtype=np.int64)
-        for shard in sorted(shards.committed(self.store)):
-            rows = shards.row_table(self.store, shard).select(["location_id", "outcome"]).to_pandas()
+        for table in shards.row_tables(self.store, sorted(shards.committed(self.store))):
+            rows = table.select(["location_id", "outcome"]).to_pandas()
             rows = rows[rows["location_id"] != 0]
             stratum = self._strata.stratum[self._index_of(rows["location_id"].to_numpy(np.int64))]
             np.add.at(counts, ((rows["outcome"] != "stored").to_numpy(np.int64), stratum), 1)
@@ -326,7 +330,10 @@ class Plan:
         return self._order[np.searchsorted(self._ids, location_ids, sorter=self._order)]
 
     def _available(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        parts = [pq.read_table(self._batch_file(n), columns=["available"]) for n in range(self.batches)]
+        def part(number: int) -> pa.Table:
+            return pq.read_table(readable(self._batch_file(number)), columns=["available"])
+
+        parts = list(each(self.store, part, range(self.batches)))
         return np.asarray(pa.concat_tables(parts)["available"].to_numpy(), dtype=np.bool_)
 
     def _slots(self, rows: list[int], location_ids: list[int]) -> tuple[Slot, ...]:
@@ -344,7 +351,7 @@ class Plan:
         )
 
 
-def _settings(folder: Path) -> dict[str, Any]:
+def _settings(folder: Place) -> dict[str, Any]:
     try:
         settings: dict[str, Any] = json.loads((folder / "plan.json").read_bytes())
     except FileNotFoundError:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmearth_data.modalities import Modality
-from mmearth_data.store.files import StoreError, sha256, write_atomic
+from mmearth_data.store.files import StoreError, each, sha256, write_atomic
 from mmearth_data.store.layout import COMMITS, FORMAT_VERSION
+from mmearth_data.store.objects import ObjectPath, Place, Superseded, at
 
 _RECORD = re.compile(r"(\d{6,})\.json")
 
@@ -34,9 +36,9 @@ class CommitRecord:
     files: dict[str, FileRecord]
 
 
-def record_file(path: str | Path, shard: int) -> Path:
+def record_file(path: str | Place, shard: int) -> Place:
     """Where the commit record of a shard lies."""
-    return Path(path) / COMMITS / f"{shard:06d}.json"
+    return at(path) / COMMITS / f"{shard:06d}.json"
 
 
 def table_name(shard: int) -> str:
@@ -49,25 +51,48 @@ def array_file_name(modality: Modality, shard: int) -> str:
     return f"{modality.name}/c/{shard}" + "/0" * (3 if modality.scope == "pixel" else 1)
 
 
-def committed(path: str | Path) -> set[int]:
+def is_committed(path: str | Place, shard: int) -> bool:
+    """Whether the shard is committed."""
+    return record_file(path, shard).is_file()
+
+
+def committed(path: str | Place) -> set[int]:
     """The shards that are committed; every other one does not exist, whatever files lie there."""
-    folder = Path(path) / COMMITS
-    if not folder.is_dir():
+    folder = at(path) / COMMITS
+    try:
+        return {int(match[1]) for entry in folder.iterdir() if (match := _RECORD.fullmatch(entry.name))}
+    except (FileNotFoundError, NotADirectoryError):
         return set()
-    return {int(match[1]) for entry in folder.iterdir() if (match := _RECORD.fullmatch(entry.name))}
 
 
-def write_record(path: str | Path, record: CommitRecord) -> None:
-    """Commit: write the record, durably and at once."""
+def write_record(path: str | Place, record: CommitRecord) -> None:
+    """Commit: write the record, durably and at once.
+
+    Raises StoreError where the shard was committed meanwhile, which a storage of objects tells by itself.
+    """
     document = {
         "format": FORMAT_VERSION,
         "shard": record.shard,
         "files": {name: {"size": f.size, "sha256": f.sha256} for name, f in sorted(record.files.items())},
     }
-    write_atomic(record_file(path, record.shard), (json.dumps(document, indent=1) + "\n").encode())
+    file, content = record_file(path, record.shard), (json.dumps(document, indent=1) + "\n").encode()
+    if not isinstance(file, ObjectPath):
+        write_atomic(file, content)
+        return
+    try:
+        file.put_if(content, None)
+    except Superseded:
+        # Where only the answer was lost and the put repeated, the record that is there is ours.
+        if file.read_bytes() != content:
+            raise committed_already(path, record.shard) from None
 
 
-def read_record(path: str | Path, shard: int) -> CommitRecord:
+def committed_already(path: str | Place, shard: int) -> StoreError:
+    """The StoreError for a second commit of a shard."""
+    return StoreError(f"shard {shard} of {path} is committed, and a committed shard is never rewritten")
+
+
+def read_record(path: str | Place, shard: int) -> CommitRecord:
     """The commit record of ``shard``; raises StoreError where it is not committed or the record is damaged."""
     file = record_file(path, shard)
     try:
@@ -82,10 +107,15 @@ def read_record(path: str | Path, shard: int) -> CommitRecord:
         raise StoreError(f"commit record {file} is damaged; restore it from a copy of the store") from error
 
 
-def row_table(path: str | Path, shard: int) -> pa.Table:
+def row_tables(path: str | Place, shards: Iterable[int]) -> Iterator[pa.Table]:
+    """The row tables of these committed shards, one after another; raises what ``row_table`` does."""
+    return each(at(path), partial(row_table, path), shards)
+
+
+def row_table(path: str | Place, shard: int) -> pa.Table:
     """The committed row table of ``shard`` (``commit_schema``); raises StoreError where it is missing or damaged."""
     name = table_name(shard)
-    expected, file = read_record(path, shard).files[name], Path(path) / name
+    expected, file = read_record(path, shard).files[name], at(path) / name
     try:
         content = file.read_bytes()
     except FileNotFoundError:

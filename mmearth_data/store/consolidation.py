@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,10 +19,11 @@ from numpy.typing import NDArray
 from mmearth_data.modalities import Modality
 from mmearth_data.splits import SPLITS
 from mmearth_data.store import rows
-from mmearth_data.store.commits import committed, row_table
-from mmearth_data.store.files import publish, remove_left_overs, temporary_of, unwritable
+from mmearth_data.store.commits import committed, row_tables
+from mmearth_data.store.files import asking, remove_left_overs, unwritable, writing, zarr_store
 from mmearth_data.store.layout import COMMITS, LOCATIONS, Layout, read_layout
 from mmearth_data.store.locking import exclusive
+from mmearth_data.store.objects import Place
 from mmearth_data.store.rows import commit_schema
 from mmearth_data.store.schema import LEVELS, NO_TIME, PER_ROW_ARRAYS, VACANT_FLAG
 
@@ -91,8 +91,8 @@ def _row_values(table: pa.Table, stored_modalities: Sequence[Modality]) -> dict[
 def _tables(layout: Layout, shards: list[int]) -> Iterator[pa.Table]:
     """Row tables in row order, several shards at a time so that Parquet's row groups are not tiny."""
     batch: list[pa.Table] = []
-    for shard in shards:
-        batch.append(row_table(layout.path, shard))
+    for table in row_tables(layout.path, shards):
+        batch.append(table)
         if len(batch) * layout.shard_rows >= _ROWS_PER_GROUP:
             yield pa.concat_tables(batch).combine_chunks()
             batch = []
@@ -100,7 +100,7 @@ def _tables(layout: Layout, shards: list[int]) -> Iterator[pa.Table]:
         yield pa.concat_tables(batch).combine_chunks()
 
 
-def consolidate(path: str | Path) -> None:
+def consolidate(path: str | Place) -> None:
     """Write ``locations.parquet`` (GeoParquet 1.1.0) and fill the per-row arrays from every committed shard.
 
     Rows of shards that are not committed are not in the table and stay vacant in the arrays. ``status`` is written
@@ -115,27 +115,28 @@ def consolidate(path: str | Path) -> None:
 
 
 def _consolidate(layout: Layout) -> None:
-    group = zarr.open_group(layout.path, mode="r+", use_consolidated=True)
+    with asking(layout.path, "read"):
+        group = zarr.open_group(zarr_store(layout.path), mode="r+", use_consolidated=True)
     names = [*PER_ROW_ARRAYS, *(f"valid_fraction_{modality.name}" for modality in layout.modalities), "status"]
     schema = pa.schema([*commit_schema(layout.modalities), _GEOMETRY, _COVERING], metadata={"geo": json.dumps(_GEO)})
     arrays = {name: _writable(group, name) for name in names}
     filled = {name: np.full(array.shape, array.fill_value, dtype=array.dtype) for name, array in arrays.items()}
     file = layout.path / LOCATIONS
-    temporary = temporary_of(file)
     try:
-        with pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer:
-            for table in _tables(layout, sorted(committed(layout.path))):
-                at = table["row"].to_numpy()
-                for name, values in _row_values(table, layout.modalities).items():
-                    filled[name][at] = values
-                columns = [*table.columns, _points(table), _boxes(table)]
-                writer.write_table(pa.Table.from_arrays(columns, schema=schema), _ROWS_PER_GROUP)
-        for name in names:
-            if layout.rows:
-                arrays[name][...] = filled[name]
+        with writing(file) as content:
+            with pq.ParquetWriter(content, schema, compression="zstd", write_page_checksum=True) as writer:
+                for table in _tables(layout, sorted(committed(layout.path))):
+                    at = table["row"].to_numpy()
+                    for name, values in _row_values(table, layout.modalities).items():
+                        filled[name][at] = values
+                    columns = [*table.columns, _points(table), _boxes(table)]
+                    writer.write_table(pa.Table.from_arrays(columns, schema=schema), _ROWS_PER_GROUP)
+            with asking(layout.path, "write"):
+                for name in names:
+                    if layout.rows:
+                        arrays[name][...] = filled[name]
     except OSError as error:
         raise unwritable(file, error) from error
-    publish(temporary, file)
 
 
 def _writable(group: zarr.Group, name: str) -> zarr.Array[Any]:

@@ -80,11 +80,27 @@ class ChunkReader:
             stored = self._checked(descriptor, offset, length)
         finally:
             os.close(descriptor)
+        self._decode_into(stored, out)
+
+    def decode_into(self, stored: NDArray[np.uint8], out: NDArray[Any]) -> None:
+        """Decode a chunk's bytes, with the CRC-32C at their end, as ``read_into`` does those of a file."""
+        self._decode_into(_content(stored), out)
+
+    def _decode_into(self, content: NDArray[np.uint8], out: NDArray[Any]) -> None:
         target = out.reshape(-1).view(np.uint8)
         try:
-            self._decode(stored, target)
+            self._decode(content, target)
         except (RuntimeError, ValueError) as error:
             raise ChunkError(str(error)) from error
+
+    @property
+    def index_bytes(self) -> int:
+        """Length of the index at the end of a shard, 0 where a file is one chunk without an index."""
+        return 16 * self._chunks + _CRC_BYTES if self._sharded else 0
+
+    def index(self, stored: NDArray[np.uint8]) -> NDArray[np.uint64]:
+        """Offset and length of each chunk, shape (chunks, 2), from the bytes of a shard's index."""
+        return _content(stored).view("<u8").reshape(-1, 2).copy()
 
     def _place(self, descriptor: int, file: Path, chunk: int) -> tuple[int, int]:
         size = os.fstat(descriptor).st_size
@@ -92,14 +108,12 @@ class ChunkReader:
             return 0, size
         index = self._indices.get(file)
         if index is None:
-            length = 16 * self._chunks + _CRC_BYTES
+            length = self.index_bytes
             if size < length:
                 raise ChunkError(f"the file is shorter than its index of {length} bytes")
             index = self._checked(descriptor, size - length, length).view("<u8").reshape(-1, 2).copy()
             self._indices[file] = index
-        if index[chunk, 0] == _ABSENT:
-            raise ChunkError("the chunk is not in the file")
-        return int(index[chunk, 0]), int(index[chunk, 1])
+        return place_of(index, chunk)
 
     def _checked(self, descriptor: int, offset: int, length: int) -> NDArray[np.uint8]:
         """The bytes before the CRC-32C of a piece of the file, in this thread's buffer."""
@@ -109,10 +123,22 @@ class ChunkReader:
         piece = buffer[:length]
         if length < _CRC_BYTES or os.preadv(descriptor, [piece.data], offset) != length:
             raise ChunkError("the file ends before the chunk does")
-        content = piece[:-_CRC_BYTES]
-        if google_crc32c.value(content) != int.from_bytes(piece[-_CRC_BYTES:].tobytes(), "little"):
-            raise ChunkError("its CRC-32C is not the one that was written")
-        return content
+        return _content(piece)
+
+
+def _content(piece: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The bytes before the CRC-32C that they end with; raises ChunkError where it is not theirs."""
+    content = piece[:-_CRC_BYTES]
+    if google_crc32c.value(content) != int.from_bytes(piece[-_CRC_BYTES:].tobytes(), "little"):
+        raise ChunkError("its CRC-32C is not the one that was written")
+    return content
+
+
+def place_of(index: NDArray[np.uint64], chunk: int) -> tuple[int, int]:
+    """Offset and length of a chunk in its shard; raises ChunkError where it is not there."""
+    if index[chunk, 0] == _ABSENT:
+        raise ChunkError("the chunk is not in the file")
+    return int(index[chunk, 0]), int(index[chunk, 1])
 
 
 def chunk_reader(array: dict[str, Any]) -> ChunkReader | None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import zarr
@@ -24,6 +23,7 @@ from mmearth_data.modalities import DOWNSTREAM, STORED, Modality
 from mmearth_data.store import schema
 from mmearth_data.store.codecs import DEFAULT_CODECS, CodecSet
 from mmearth_data.store.files import StoreError, make_directory, remove_left_overs, write_atomic
+from mmearth_data.store.objects import Place, at
 
 FORMAT_VERSION = 1
 """Raised whenever a store written before could be misread; readers refuse every other version by name."""
@@ -39,7 +39,7 @@ _OWN_ATTRIBUTES = ("Conventions", "title", "coordinates", _VERSION_KEY, "tile_pi
 class Layout:
     """What a store's root metadata says: sizes, the caller's attributes, each array's Zarr metadata by name."""
 
-    path: Path
+    path: Place
     tile_pixels: int
     shard_rows: int
     rows: int
@@ -98,7 +98,7 @@ def _root(attributes: dict[str, Any], arrays: dict[str, dict[str, Any]]) -> byte
     )
 
 
-def _check_free(path: Path, known: set[str]) -> None:
+def _check_free(path: Place, known: set[str]) -> None:
     if (path / "zarr.json").exists():
         raise StoreError(f"{path} already holds a store; choose another directory or go on with that store")
     if not path.is_dir():
@@ -109,7 +109,7 @@ def _check_free(path: Path, known: set[str]) -> None:
 
 
 def create(
-    path: str | Path,
+    path: str | Place,
     *,
     tile_pixels: int,
     shard_rows: int,
@@ -122,7 +122,7 @@ def create(
     Raises StoreError where a store or foreign files are there, the directory cannot be written, or ``attrs`` use a
     name of the layout's own. Killed half-way it leaves no store, and the next call starts over.
     """
-    root = Path(path)
+    root = at(path)
     if tile_pixels < 1 or shard_rows < 1:
         raise StoreError(f"tile_pixels and shard_rows must be positive, not {tile_pixels} and {shard_rows}")
     taken = sorted(set(attrs) & set(_OWN_ATTRIBUTES))
@@ -152,7 +152,7 @@ def create(
     write_atomic(root / "zarr.json", _root(attributes, documents))
 
 
-def _document(root: Path) -> dict[str, Any]:
+def _document(root: Place) -> dict[str, Any]:
     if not root.exists():
         raise StoreError(f"{root} does not exist; make a store with: mmearth collect --store {root} --locations FILE")
     try:
@@ -168,7 +168,7 @@ def _document(root: Path) -> dict[str, Any]:
     return document
 
 
-def _check_modalities(root: Path, arrays: dict[str, dict[str, Any]]) -> None:
+def _check_modalities(root: Place, arrays: dict[str, dict[str, Any]]) -> None:
     """Every stored modality of the registry must be there as the registry has it, and a downstream one if at all."""
     for modality in (*STORED, *(one for one in DOWNSTREAM if one.name in arrays)):
         array = arrays.get(modality.name)
@@ -181,12 +181,12 @@ def _check_modalities(root: Path, arrays: dict[str, dict[str, Any]]) -> None:
             )
 
 
-def read_layout(path: str | Path) -> Layout:
+def read_layout(path: str | Place) -> Layout:
     """What the store at ``path`` says of itself.
 
     Raises StoreError where there is none, or one of another format version or list of modalities.
     """
-    root = Path(path)
+    root = at(path)
     document = _document(root)
     attributes = dict(document["attributes"])
     version = attributes[_VERSION_KEY]
@@ -209,7 +209,7 @@ def read_layout(path: str | Path) -> Layout:
     )
 
 
-def resize(path: str | Path, rows: int) -> None:
+def resize(path: str | Place, rows: int) -> None:
     """Grow the store to ``rows``, a multiple of its shard rows; nothing that is stored moves.
 
     Raises StoreError for a smaller size or a broken shard. The root is written last and at once: readers see the old

@@ -8,8 +8,8 @@ through Zarr.
 from __future__ import annotations
 
 import logging
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Callable
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,10 @@ from mmearth_data.store import rows
 from mmearth_data.store import statistics as store_statistics
 from mmearth_data.store.commits import FileRecord, array_file_name, committed, read_record
 from mmearth_data.store.direct import ChunkError, ChunkReader, chunk_reader
-from mmearth_data.store.files import StoreError, sha256_of_file
+from mmearth_data.store.files import StoreError, asking, readable, sha256_of_file, zarr_store
 from mmearth_data.store.layout import LOCATIONS, Layout, read_layout
+from mmearth_data.store.objects import ObjectPath, Place
+from mmearth_data.store.ranged import RangedReader
 from mmearth_data.store.schema import LEVELS, NO_TIME, VACANT_FLAG, Status, tile_shape
 from mmearth_data.store.statistics import Statistics
 
@@ -49,8 +51,9 @@ class Store:
         self._shards = shards
         self._checked: set[tuple[str, int]] = set()
         self._records: dict[int, dict[str, FileRecord]] = {}
+        self._ranged: dict[str, RangedReader] = {}
         self._readers = {modality.name: chunk_reader(layout.arrays[modality.name]) for modality in layout.modalities}
-        self.path: Path = layout.path
+        self.path: Place = layout.path
         self.tile_pixels: int = layout.tile_pixels
         self.rows: int = layout.rows
         self.shard_rows: int = layout.shard_rows
@@ -92,7 +95,7 @@ class Store:
         file = self.path / LOCATIONS
         columns = [*_COLUMNS, *(f"status_{name}" for name in self.modalities)]
         try:
-            return pq.read_table(file, columns=columns, page_checksum_verification=True)
+            return pq.read_table(readable(file), columns=columns, page_checksum_verification=True)
         except FileNotFoundError:
             raise StoreError(f"{self.path} is not consolidated; run: mmearth finalize --store {self.path}") from None
         except (OSError, pa.ArrowException, KeyError) as error:
@@ -132,29 +135,46 @@ class Store:
         if reader is None:
             out[:] = self._through_zarr(modality, start, stop)
             return out
-        for chunk in range(start // reader.rows, -(-stop // reader.rows)):
-            first, last = chunk * reader.rows, (chunk + 1) * reader.rows
-            low, high = max(start, first), min(stop, last)
-            target = out[low - start : high - start]
-            if len(target) == reader.rows:
-                self._decode(reader, modality, first, target)
-            else:
-                whole = np.empty((reader.rows, *out.shape[1:]), dtype=out.dtype)
-                self._decode(reader, modality, first, whole)
-                target[:] = whole[low - first : high - first]
+        for shard in range(start // self.shard_rows, -(-stop // self.shard_rows)) if stop > start else ():
+            low, high = max(start, shard * self.shard_rows), min(stop, (shard + 1) * self.shard_rows)
+            self._read_shard(reader, modality, shard, low, high, out[low - start : high - start])
         return out
 
-    def _decode(self, reader: ChunkReader, modality: str, first: int, out: NDArray[Any]) -> None:
-        shard, row = divmod(first, self.shard_rows)
-        file = self.path / array_file_name(get(modality), shard)
+    def _read_shard(
+        self, reader: ChunkReader, modality: str, shard: int, start: int, stop: int, out: NDArray[Any]
+    ) -> None:
+        """Rows ``start`` to ``stop`` of the store, all of one shard, into ``out``."""
+        name, origin = array_file_name(get(modality), shard), shard * self.shard_rows
+        file, chunks = self.path / name, range((start - origin) // reader.rows, -(-(stop - origin) // reader.rows))
+        first = start
         try:
-            reader.read_into(file, row // reader.rows, out)
+            decode = self._opened(reader, modality, file, self._records[shard][name].size, chunks)
+            for chunk in chunks:
+                first = origin + chunk * reader.rows
+                low, high = max(start, first), min(stop, first + reader.rows)
+                target = out[low - start : high - start]
+                if len(target) == reader.rows:
+                    decode(chunk, target)
+                else:
+                    whole = np.empty((reader.rows, *out.shape[1:]), dtype=out.dtype)
+                    decode(chunk, whole)
+                    target[:] = whole[low - first : high - first]
         except (ChunkError, OSError) as error:
             raise _undecodable(modality, first, first + reader.rows, str(file), error) from error
 
+    def _opened(
+        self, reader: ChunkReader, modality: str, file: Place, size: int, chunks: range
+    ) -> Callable[[int, NDArray[Any]], None]:
+        """What decodes one of these chunks of ``file`` into an array."""
+        if isinstance(file, ObjectPath):
+            ranged = self._ranged.setdefault(modality, RangedReader(reader))
+            return ranged.opened(file, size, chunks[0], chunks[-1])
+        return partial(reader.read_into, file)
+
     def _through_zarr(self, modality: str, start: int, stop: int) -> NDArray[Any]:
         try:
-            values: NDArray[Any] = self._zarr[modality][start:stop]
+            with asking(self.path, "read"):
+                values: NDArray[Any] = self._zarr[modality][start:stop]
         except (ValueError, RuntimeError, OSError) as error:
             shards = range(start // self.shard_rows, -(-stop // self.shard_rows))
             files = ", ".join(str(self.path / array_file_name(get(modality), shard)) for shard in shards)
@@ -163,7 +183,7 @@ class Store:
 
     @cached_property
     def _zarr(self) -> Any:
-        return zarr.open_group(self.path, mode="r", use_consolidated=True)
+        return zarr.open_group(zarr_store(self.path), mode="r", use_consolidated=True)
 
     def _check(self, modality: str, shard: int) -> None:
         """Raise StoreError unless the shard is committed and its file is what was committed; each is checked once.
@@ -204,6 +224,6 @@ def _undecodable(modality: str, start: int, stop: int, files: str, error: Except
     )
 
 
-def open_store(path: str | Path) -> Store:
+def open_store(path: str | Place) -> Store:
     """Open the store at ``path`` for reading; raises StoreError where there is none that this version can read."""
     return Store(read_layout(path), committed(path))

@@ -10,7 +10,6 @@ import io
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,13 +25,17 @@ from mmearth_data.store.commits import (
     FileRecord,
     array_file_name,
     committed,
+    committed_already,
+    is_committed,
     row_table,
+    row_tables,
     table_name,
     write_record,
 )
 from mmearth_data.store.files import StoreError, remove_left_overs, sha256, write_atomic
 from mmearth_data.store.layout import Layout, read_layout
-from mmearth_data.store.locking import ShardLocked, held, lock
+from mmearth_data.store.locking import ShardLocked, held, lock, renew
+from mmearth_data.store.objects import Place
 from mmearth_data.store.rows import STORED_OUTCOME, VACANT_OUTCOME, commit_schema, row_schema
 from mmearth_data.store.schema import Status, tile_shape
 from mmearth_data.store.verification import Finding, verify
@@ -43,9 +46,11 @@ __all__ = [
     "ShardLocked",
     "commit_shard",
     "committed",
+    "is_committed",
     "lock",
     "no_data",
     "row_table",
+    "row_tables",
     "verify",
 ]
 
@@ -166,7 +171,7 @@ def _encode_table(stored: Sequence[Modality], data: ShardData, fractions: Mappin
     return buffer.getvalue()
 
 
-def commit_shard(path: str | Path, shard: int, data: ShardData) -> None:
+def commit_shard(path: str | Place, shard: int, data: ShardData) -> None:
     """Write ``shard`` of the store at ``path`` and commit it.
 
     Takes the shard's lock unless this process holds it already. Raises StoreError where the data do not fit the
@@ -181,11 +186,12 @@ def commit_shard(path: str | Path, shard: int, data: ShardData) -> None:
     fractions = {m.name: _valid_fraction(m, data.arrays[m.name]) for m in layout.modalities}
     _check_outcomes(layout, shard, data, fractions)
     with nullcontext() if held(path, shard) else lock(path, shard):
-        if shard in committed(path):
-            raise StoreError(f"shard {shard} of {path} is committed, and a committed shard is never rewritten")
+        if is_committed(path, shard):
+            raise committed_already(path, shard)
         files: dict[str, FileRecord] = {}
 
         def put(name: str, content: bytes) -> None:
+            renew(path, shard)
             write_atomic(layout.path / name, content)
             remove_left_overs((layout.path / name).parent)
             files[name] = FileRecord(len(content), sha256(content))
@@ -194,4 +200,5 @@ def commit_shard(path: str | Path, shard: int, data: ShardData) -> None:
             content = _encode(layout.arrays[modality.name], layout.shard_rows, data.arrays[modality.name])
             put(array_file_name(modality, shard), content)
         put(table_name(shard), _encode_table(layout.modalities, data, fractions))
+        renew(path, shard)
         write_record(path, CommitRecord(shard, files))

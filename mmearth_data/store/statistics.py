@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from mmearth_data.modalities import STORED, UnknownModalityError
 from mmearth_data.store.files import StoreError, sha256, write_atomic
 from mmearth_data.store.layout import STATISTICS
+from mmearth_data.store.objects import Place, at
 from mmearth_data.store.schema import LEVELS
 
 ALL = "all"
@@ -140,7 +140,7 @@ def _digest(document: dict[str, Any]) -> str:
     return sha256(json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
 
 
-def save(path: str | Path, *splits: Statistics) -> None:
+def save(path: str | Place, *splits: Statistics) -> None:
     """Write the statistics of ``splits`` into the store at ``path``, at once, in place of any that are there."""
     document: dict[str, Any] = {
         "units": "stored",
@@ -158,12 +158,12 @@ def save(path: str | Path, *splits: Statistics) -> None:
     }
     document["sha256"] = _digest(document)
     content = (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
-    write_atomic(Path(path) / STATISTICS, content)
+    write_atomic(at(path) / STATISTICS, content)
 
 
-def load(path: str | Path, split: str = TRAINING) -> Statistics:
+def load(path: str | Place, split: str = TRAINING) -> Statistics:
     """Statistics of one split of the store at ``path``; raises StoreError where they are missing or damaged."""
-    file, remedy = Path(path) / STATISTICS, f"compute it again with: mmearth finalize --store {path}"
+    file, remedy = at(path) / STATISTICS, f"compute it again with: mmearth finalize --store {path}"
     try:
         document = json.loads(file.read_bytes())
         if _digest(document) != document["sha256"]:

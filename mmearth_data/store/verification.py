@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from mmearth_data.store.commits import array_file_name, committed, read_record, table_name
-from mmearth_data.store.files import StoreError, sha256_of_file
+from mmearth_data.store.files import StoreError, files_below, sha256_of_file
 from mmearth_data.store.layout import COMMITS, Layout, read_layout
+from mmearth_data.store.objects import Place
 
 Problem = Literal["missing", "torn", "damaged", "foreign", "uncommitted"]
 
@@ -62,20 +62,15 @@ def _committed_files(layout: Layout, shards: set[int], on_shard: Callable[[int, 
             continue
         for name, expected in record.files.items():
             file = layout.path / name
-            if not file.is_file():
+            try:
+                size = file.stat().st_size
+            except (FileNotFoundError, NotADirectoryError):
                 yield Finding("missing", name)
-            elif file.stat().st_size != expected.size:
+                continue
+            if size != expected.size:
                 yield Finding("torn", name)
             elif sha256_of_file(file) != expected.sha256:
                 yield Finding("damaged", name)
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    for entry in sorted(folder.iterdir()):
-        if entry.is_dir() and not entry.is_symlink():
-            yield from _files_below(entry)
-        else:
-            yield entry
 
 
 def _other_files(layout: Layout, shards: set[int]) -> Iterator[Finding]:
@@ -86,19 +81,17 @@ def _other_files(layout: Layout, shards: set[int]) -> Iterator[Finding]:
 
     known = {name for shard in shards for name in files(shard)}
     interrupted = {name for shard in room if shard not in shards for name in files(shard)}
-    own = re.compile(re.escape(COMMITS) + r"/(\d{6,}\.(json|lock)|consolidate\.lock)")
+    own = re.compile(re.escape(COMMITS) + r"/(\d{6,}\.(json|lock)|consolidate\.lock|clock)")
     for folder in (COMMITS, *(modality.name for modality in layout.modalities)):
-        if not (layout.path / folder).is_dir():
-            continue
-        for file in _files_below(layout.path / folder):
-            name = file.relative_to(layout.path).as_posix()
+        for below in sorted(name for name, _ in files_below(layout.path / folder)):
+            name = f"{folder}/{below}"
             if name in known or name == f"{folder}/zarr.json" or own.fullmatch(name):
                 continue
-            half_written = re.fullmatch(r"\..+\.tmp", file.name) is not None
+            half_written = re.fullmatch(r"(.+/)?\..+\.tmp", below) is not None
             yield Finding("uncommitted" if name in interrupted or half_written else "foreign", name)
 
 
-def verify(path: str | Path, on_shard: Callable[[int, int], None] = lambda done, total: None) -> list[Finding]:
+def verify(path: str | Place, on_shard: Callable[[int, int], None] = lambda done, total: None) -> list[Finding]:
     """Recompute every checksum of the store at ``path``; an empty list means that every committed byte is as written.
 
     Reads the whole store once; ``on_shard`` is told before each committed shard, and at the end, how many of how many
