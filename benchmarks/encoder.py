@@ -75,10 +75,10 @@ def main(settings: Settings) -> None:
     times: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(settings.rounds + 1):
         for name, step in steps.items():
-            start = time.perf_counter()
+            start = time.process_time()
             step().backward()
             if turn:
-                times[name].append((time.perf_counter() - start) / settings.batch * 1e3)
+                times[name].append((time.process_time() - start) / settings.batch * 1e3)
     medians = {name: float(np.median(values)) for name, values in times.items()}
     print(
         f"{settings.model} {settings.input_size}/{compact.spec.patch}, {settings.batch} images, "

@@ -3,7 +3,8 @@
 Opaque, because the backward pass that autograd and torch.compile would write leaves channels_last, which costs more
 than the rest of a block, and keeps the grid of all sites instead of the visible ones.
 
-One code serves both devices: the convolution is oneDNN's on a CPU and cuDNN's on a GPU, both in channels_last.
+The convolution is oneDNN's on a CPU and cuDNN's on a GPU, both in channels_last; so is the weight's gradient on a GPU,
+while a CPU has a kernel of our own for it.
 """
 
 import torch
@@ -29,6 +30,12 @@ def depthwise_backward(grad: Tensor, x: Tensor, weight: Tensor, visible: Tensor,
     grad_grid = scatter(grad.contiguous(), sites).permute(0, 3, 1, 2)
     turned = functional.conv2d(grad_grid, weight.flip(2, 3), padding=pad, groups=c)
     grad_x = gather(turned.permute(0, 2, 3, 1), sites, x.shape[2]).contiguous()
+    if x.device.type == "cpu":
+        from mmearth_train.weight_gradient import weight_gradient  # a machine with a GPU may lack numba
+
+        precise = torch.promote_types(x.dtype, torch.float32)
+        exact = weight_gradient(x.to(precise), grad.to(precise).contiguous(), sites, weight.shape[-1])
+        return grad_x, exact.to(weight.dtype)
     grid = scatter(x, sites).permute(0, 3, 1, 2)
     _, grad_weight, _ = torch.ops.aten.convolution_backward(
         grad_grid, grid, weight, None, [1, 1], [pad, pad], [1, 1], False, [0, 0], c, [False, True, False]

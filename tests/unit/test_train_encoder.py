@@ -133,6 +133,28 @@ def test_written_out_gradients_are_those_of_finite_differences() -> None:
     assert torch.autograd.gradcheck(lambda x, *_: grn(x), (x, grn.gamma, grn.beta))
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(("side", "shape", "channels"), [(7, (19, 2, 2), 70), (1, (1, 9, 12), 5)])
+def test_gradients_are_those_of_the_convolution_of_the_whole_grid(
+    side: int, shape: tuple[int, int, int], channels: int, threads: int
+) -> None:
+    torch.manual_seed(0)
+    visible = masks(4)[0] if side == 7 else torch.zeros(4, 1, dtype=torch.long)
+    sites, x = Sites(visible, side), torch.randn(4, *shape, channels, requires_grad=True)
+    weight, pull = torch.randn(channels, 1, 7, 7, requires_grad=True), torch.randn(4, *shape, channels)
+    grid = scatter(x, sites).permute(0, 3, 1, 2)
+    y = functional.conv2d(grid, weight, padding=3, groups=channels).permute(0, 2, 3, 1)
+    expected = torch.autograd.grad(gather(y, sites, shape[1]), (x, weight), pull)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = torch.autograd.grad(depthwise(x, weight, visible, side), (x, weight), pull)
+    finally:
+        torch.set_num_threads(before)
+    for one, other in zip(found, expected, strict=True):
+        assert (one - other).abs().max() <= 1e-5 * other.abs().max()
+
+
 def test_compilers_see_the_depthwise_convolution_as_one_operation() -> None:
     """Schema, fake tensors, autograd registration and traced gradients, as torch itself checks them."""
     torch.manual_seed(0)
