@@ -37,20 +37,22 @@ def measure(shards: int, per_second: float, api: str, home: Path) -> None:
     from flows.artifacts import run_progress
     from flows.settings import CollectSettings
     from mmearth_data.collection import ShardReport
+    from mmearth_data.cost.account import Session
 
     def nothing(store: Path, spec: int, *_: object, **__: object) -> ShardReport:
         time.sleep(flows.shards.SHARDS_AT_ONCE / per_second)
         return ShardReport(shard=spec, round=0, stored=ROWS)
 
     flows.shards.collect_shard = nothing  # type: ignore[assignment]
-    plan: Any = SimpleNamespace(store=home, spec=lambda shard: shard)
+    plan: Any = SimpleNamespace(store=home, spec=lambda shard: shard, tiles=lambda shards: ROWS)
     source: Any = None
+    session = Session(home, dict)
 
     @flow(name="collect")
     def simulated() -> str:
         settings = CollectSettings(locations=home, store=home)
         with run_progress("collect", shards * ROWS, "collect-progress") as progress:
-            run = flows.shards.Run(settings, plan, source, progress, threading.Event())
+            run = flows.shards.Run(settings, plan, source, session, progress, threading.Event())
             with flows.shards.shard_runner(settings) as runner:
                 failures = flows.shards.collect_round(
                     run, tuple(range(shards)), runner, lambda report: progress.advance(report.stored)

@@ -35,9 +35,9 @@ def _console() -> Console:
 class RunProgress:
     """Counts one run's work: ``advance`` from any thread, ``publish`` from the flow's own."""
 
-    def __init__(self, bar: Progress, task: TaskID, artifact: UUID, requests: Callable[[], int] | None = None) -> None:
+    def __init__(self, bar: Progress, task: TaskID, artifact: UUID, cost: Callable[[], str] | None = None) -> None:
         self._bar, self.task, self._artifact = bar, task, artifact
-        self._requests = requests
+        self._cost = cost
         self._published = time.monotonic()
 
     def advance(self, steps: int = 1) -> None:
@@ -60,8 +60,8 @@ class RunProgress:
             return
         task = self._bar.tasks[self.task]
         words = [f"{task.description}: {task.completed:,.0f} of {task.total or 0:,.0f}", *_pace(task)]
-        if self._requests is not None:
-            words.append(f"{self._requests():,} requests")
+        if self._cost is not None:
+            words.append(self._cost())
         update_progress_artifact(self._artifact, task.percentage, description=", ".join(words))
         self._published = time.monotonic()
 
@@ -78,15 +78,15 @@ def _pace(task: Task) -> list[str]:
 
 
 @contextmanager
-def run_progress(title: str, total: int, key: str, requests: Callable[[], int] | None = None) -> Iterator[RunProgress]:
+def run_progress(title: str, total: int, key: str, cost: Callable[[], str] | None = None) -> Iterator[RunProgress]:
     """A bar titled ``title`` over ``total`` units and its progress artifact ``key``, both ended with the block.
 
-    The artifact says how many requests were sent, where ``requests`` counts them.
+    The artifact says what it has cost so far, where ``cost`` tells.
     """
     columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=_console()) as bar:
         artifact = cast("UUID", create_progress_artifact(0.0, key, title))
-        progress = RunProgress(bar, bar.add_task(title, total=total), artifact, requests)
+        progress = RunProgress(bar, bar.add_task(title, total=total), artifact, cost)
         try:
             yield progress
         except BaseException:

@@ -37,6 +37,7 @@ VERBS: dict[str, Verb] = {
         "flows.sample:run",
         is_flow=True,
     ),
+    "estimate": Verb("say what a collection will ask for", "flows.estimate:EstimateSettings", "flows.estimate:run"),
     "collect": Verb(
         "resolve and fetch every modality of every location into a store",
         "flows.settings:CollectSettings",

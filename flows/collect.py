@@ -13,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.artifacts import keep_image, keep_table, publish_table, run_progress
 from flows.events import COMPLETE, announce
 from flows.interruption import interruptible
+from flows.ledger import Ledger
 from flows.quota import ensure_limit, limit_name, occupied
 from flows.settings import CollectSettings
 from flows.shards import Run, collect_round, connected, shard_runner
@@ -50,22 +51,27 @@ def collect(settings: CollectSettings) -> Path:
     plan = Plan.prepare(settings.store, settings.locations, downstream=settings.downstream)
     plan.give_up(settings.give_up)
     source = connected(settings, plan)
+    ledger = Ledger(settings, plan, source)
+    ledger.show_estimate()
     limit, stop = limit_name(settings.project), Event()
     ensure_limit(limit, settings.workers)
     with interruptible(stop), ExitStack() as quota:
         quota.enter_context(occupied(limit, settings.workers))
         batches = len(plan.unresolved())
-        with run_progress("resolve", batches, "resolve-progress", lambda: source.requests) as progress:
-            resolve(Run(settings, plan, source, progress, stop))
+        with run_progress("resolve", batches, "resolve-progress", lambda: ledger.words(source.requests)) as progress:
+            resolve(Run(settings, plan, source, ledger.session, progress, stop))
+            ledger.session.keep(now=True)
         if settings.dask:
             quota.close()  # each machine of the cluster takes its own slots
-        requests = _collect_rounds(settings, plan, source, stop)
+        requests = _collect_rounds(settings, plan, source, ledger, stop)
     consolidate(settings.store)
-    _publish(settings, plan.summary(), requests)
+    _publish(settings, plan.summary(), requests, ledger)
     return settings.store
 
 
-def _collect_rounds(settings: CollectSettings, plan: Plan, source: EarthEngineSource, stop: Event) -> int:
+def _collect_rounds(
+    settings: CollectSettings, plan: Plan, source: EarthEngineSource, ledger: Ledger, stop: Event
+) -> int:
     """Collect round after round until nothing is left to collect; returns the requests sent in this run.
 
     Raises IncompleteError after a round that left shards uncommitted.
@@ -77,8 +83,11 @@ def _collect_rounds(settings: CollectSettings, plan: Plan, source: EarthEngineSo
     def requests() -> int:
         return sent_by_shards if settings.dask else source.requests
 
-    with run_progress("collect", 0, "collect-progress", requests) as progress, shard_runner(settings) as runner:
-        run = Run(settings, plan, source, progress, stop)
+    def cost() -> str:
+        return ledger.words(requests())
+
+    with run_progress("collect", 0, "collect-progress", cost) as progress, shard_runner(settings) as runner:
+        run = Run(settings, plan, source, ledger.session, progress, stop)
 
         def committed(report: ShardReport) -> None:
             nonlocal sent_by_shards, drawn, latest
@@ -86,6 +95,7 @@ def _collect_rounds(settings: CollectSettings, plan: Plan, source: EarthEngineSo
             if settings.dask:
                 progress.advance(report.stored + report.gave_way)
             latest = report.shard
+            ledger.ask_now_and_then()
             if time.monotonic() - drawn > MOSAIC_SECONDS:
                 _show(settings, latest)
                 drawn, latest = time.monotonic(), None
@@ -112,11 +122,12 @@ def _show(settings: CollectSettings, shard: int) -> None:
         keep_image("fresh-tiles", f"Fresh tiles: the first of shard {shard} in natural colours", picture)
 
 
-def _publish(settings: CollectSettings, summary: Summary, requests: int) -> None:
+def _publish(settings: CollectSettings, summary: Summary, requests: int, ledger: Ledger) -> None:
     """What a person looks for at the end, and the event that other deployments wait for."""
     title = f"{summary.stored} tiles stored; {requests} requests in this run"
     publish_table("collect", title, _balance(summary))
     keep_table("absences", "Locations that gave way, and modalities absent from tiles, by reason", _absences(settings))
+    ledger.show_account(summary.stored)
     if not is_finalized(settings.store):
         announce(COMPLETE, settings.store, stored=summary.stored, owed=summary.quota)
 

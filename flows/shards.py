@@ -22,7 +22,8 @@ from flows.artifacts import RunProgress
 from flows.quota import limit_name, occupied
 from flows.settings import CollectSettings
 from mmearth_data.collection import ShardReport, collect_shard
-from mmearth_data.earthengine.session import EarthEngineSource, connect
+from mmearth_data.cost.account import Session
+from mmearth_data.earthengine.session import WORKLOAD_TAG, EarthEngineSource, connect
 from mmearth_data.plan import Plan
 from mmearth_data.source import Quota, Rejected, Spent, Transient
 from mmearth_data.store.shards import ShardLocked
@@ -58,6 +59,7 @@ class Run:
     settings: CollectSettings
     plan: Plan
     source: EarthEngineSource
+    account: Session
     progress: RunProgress | None
     stop: Event
 
@@ -69,6 +71,7 @@ class Run:
         """Count tiles as tried; raises Stopped if the run is to end."""
         if self.progress is not None:
             self.progress.advance(tiles)
+        self.account.keep()
         self.check()
 
     def check(self) -> None:
@@ -84,9 +87,17 @@ class Run:
 
 
 def connected(settings: CollectSettings, plan: Plan) -> EarthEngineSource:
-    """The source that the settings name; deployments leave out what is not set by an empty word."""
+    """The source that the settings name, whose monitoring knows the plan by a tag of its own.
+
+    Deployments leave out what is not set by an empty word.
+    """
+    tag = f"{WORKLOAD_TAG}-{plan.seed:08x}"
     return connect(
-        settings.project or None, settings.emulator or None, slots=settings.workers, modalities=plan.modalities
+        settings.project or None,
+        settings.emulator or None,
+        slots=settings.workers,
+        tag=tag,
+        modalities=plan.modalities,
     )
 
 
@@ -101,7 +112,7 @@ def _elsewhere(settings: CollectSettings) -> Run:
             plan = Plan.open(settings.store)
             source = connected(settings, plan)
             _opened.clear()
-            _opened[settings] = Run(settings, plan, source, None, Event())
+            _opened[settings] = Run(settings, plan, source, Session(plan.store, source.read_traffic), None, Event())
         return _opened[settings]
 
 
@@ -121,13 +132,15 @@ def _worth_repeating(shard: Task[..., object], attempt: TaskRun, state: State[ob
     cache_policy=NO_CACHE,
 )
 def collect_one(run: Run, shard: int) -> ShardReport:
-    """Fetch, check and commit one shard."""
-    tried = 0
+    """Fetch, check and commit one shard; what it has sent is in the account before it is committed."""
+    tried, tiles = 0, run.plan.tiles([shard])
 
     def on_tile() -> None:
         nonlocal tried
         tried += 1
         run.count()
+        if tried == tiles:
+            run.account.keep(now=True)
 
     with run.slots():
         run.check()
@@ -144,6 +157,8 @@ def collect_one(run: Run, shard: int) -> ShardReport:
             if run.progress is not None:
                 run.progress.advance(-tried)  # they are tried again, by this task or by the next run
             raise
+        finally:
+            run.account.keep(now=True)
 
 
 @contextmanager

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 from rich.console import Console
 from rich.table import Table
 
+from flows.cost import account_rows
+from flows.estimate import table_of
 from flows.settings import StatusSettings
+from mmearth_data.cost.account import committed_bytes, read_account
 from mmearth_data.status import StoreStatus, status
 
 
 def run(settings: StatusSettings) -> None:
     """Print the state of the store."""
-    state = status(settings.store)
+    state, account = status(settings.store), read_account(settings.store)
     if settings.json:
-        sys.stdout.write(state.to_json() + "\n")
+        document = json.loads(state.to_json()) | {"account": None if account is None else account.to_json()}
+        sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
         return
     console = Console()
     for table in _tables(state):
         console.print(table)
+    if account is not None:
+        console.print(table_of("Cost", account_rows(account, state.stored, committed_bytes(settings.store))))
 
 
 def _tables(state: StoreStatus) -> list[Table]:

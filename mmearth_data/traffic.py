@@ -26,12 +26,13 @@ class Count:
 
 
 Traffic = Mapping[str, Count]
-"""Counts by kind of request: the verb of Earth Engine's REST interface (``computePixels``) or the last of the path."""
+"""Counts by kind of request: the verb of Earth Engine's REST interface (``computePixels``), or what is fetched."""
 
 
 def kind_of(uri: str) -> str:
     """The kind of a request."""
-    return urlsplit(uri).path.rpartition("/")[2].rpartition(":")[2]
+    path = urlsplit(uri).path
+    return "discovery" if path.startswith("/$discovery") else path.rpartition("/")[2].rpartition(":")[2]
 
 
 def total(traffic: Traffic) -> Count:

@@ -53,10 +53,9 @@ class EarthEngineSource:
     @property
     def requests(self) -> int:
         """HTTP requests sent over this connection so far, those of connecting included."""
-        return total(self.traffic).sent
+        return total(self.read_traffic()).sent
 
-    @property
-    def traffic(self) -> Traffic:
+    def read_traffic(self) -> Traffic:
         """The same by kind, with repetitions and bytes."""
         return self._transport.meter.read()
 
