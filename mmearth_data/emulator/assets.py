@@ -23,7 +23,10 @@ Indices may be negative or beyond the image where the image has no ``shape``; wi
 
 @dataclass(frozen=True)
 class NativeGrid:
-    """A pixel grid: CRS as "EPSG:n" and affine (a, b, c, d, e, f), x = a·col + b·row + c, y = d·col + e·row + f."""
+    """A pixel grid: affine (a, b, c, d, e, f), x = a·col + b·row + c, y = d·col + e·row + f.
+
+    ``crs`` is "EPSG:n", or a code of another authority where EPSG has none.
+    """
 
     crs: str
     transform: tuple[float, float, float, float, float, float]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmearth_data.emulator.assets import NativeGrid
-from mmearth_data.emulator.world import blocks, charts, climate, optics, radar
+from mmearth_data.emulator.world import blocks, built_up, charts, climate, optics, radar, water_history
 from mmearth_data.emulator.world.blocks import Block
 from mmearth_data.emulator.world.catalogue.orbits import HalfPlane
 from mmearth_data.emulator.world.planet import between
@@ -104,6 +104,14 @@ class EarthPixels:
             return values, values != missing
 
         return read
+
+    def water_history(self, band: str, grid: NativeGrid) -> Read:
+        """A layer of the Global Surface Water maps; masked where water was never seen."""
+        return water_history.reader(self._world, band, grid)
+
+    def built_up(self, band: str, year: int, grid: NativeGrid) -> Read:
+        """A band of the built-up surface of an epoch; masked at sea."""
+        return built_up.reader(self._world, band, year, grid)
 
     def monthly(self, variable: str, year: int, month: int, grid: NativeGrid) -> Read:
         """An ERA5-Land variable of a month; masked over the sea."""

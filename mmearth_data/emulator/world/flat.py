@@ -21,6 +21,11 @@ _FIXED: dict[str, tuple[int, str]] = {
 _MONTHLY = {
     "temperature_2m": 285.0, "temperature_2m_min": 275.0, "temperature_2m_max": 295.0, "total_precipitation_sum": 0.06,
 }  # fmt: skip
+_WATER: dict[str, tuple[int, str]] = {
+    "occurrence": (100, "uint8"), "change_abs": (0, "int8"), "change_norm": (0, "int8"), "seasonality": (12, "uint8"),
+    "recurrence": (100, "uint8"), "transition": (1, "uint8"), "max_extent": (1, "uint8"),
+}  # fmt: skip
+_BUILT = {"built_surface": 1200, "built_surface_nres": 300}
 _BYTES = ("SCL", "MSK_CLDPRB")
 
 
@@ -54,6 +59,14 @@ class FlatPixels:
     def fixed(self, product: str, grid: NativeGrid) -> Read:
         """One value per map."""
         return _constant(*_FIXED[product])
+
+    def water_history(self, band: str, grid: NativeGrid) -> Read:
+        """One value per layer: water that was always there."""
+        return _constant(*_WATER[band])
+
+    def built_up(self, band: str, year: int, grid: NativeGrid) -> Read:
+        """One built-up surface per band."""
+        return _constant(_BUILT[band], "uint16")
 
     def monthly(self, variable: str, year: int, month: int, grid: NativeGrid) -> Read:
         """One value per variable."""

@@ -66,6 +66,14 @@ class Pixels(Protocol):
         """A map without time: worldcover, canopy, canopy_sd or elevation."""
         ...
 
+    def water_history(self, band: str, grid: NativeGrid) -> Read:
+        """A layer of the Global Surface Water maps."""
+        ...
+
+    def built_up(self, band: str, year: int, grid: NativeGrid) -> Read:
+        """A band of the built-up surface of an epoch, in square metres of each cell."""
+        ...
+
     def monthly(self, variable: str, year: int, month: int, grid: NativeGrid) -> Read:
         """An ERA5-Land variable of a month (1–12)."""
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from mmearth_data.emulator.assets import CollectionAsset, FeatureAsset, ImageAsset
-from mmearth_data.emulator.world.catalogue import maps, sentinel1, sentinel2
+from mmearth_data.emulator.world.catalogue import downstream, maps, sentinel1, sentinel2
 from mmearth_data.emulator.world.scenes import Pixels, Sky
 
 
@@ -18,8 +18,9 @@ class WorldArchive:
             sentinel1.ASSET_ID: sentinel1.Sentinel1Collection(seed, sky, pixels),
             maps.WORLDCOVER_ID: maps.WorldCoverCollection(pixels),
             maps.CLIMATE_ID: maps.ClimateCollection(pixels),
+            downstream.BUILT_ID: downstream.BuiltCollection(pixels),
         }
-        self._images: dict[str, ImageAsset] = maps.images(pixels)
+        self._images: dict[str, ImageAsset] = {**maps.images(pixels), downstream.WATER_ID: downstream.water(pixels)}
         self._tables = tables
 
     def lookup(self, asset_id: str) -> ImageAsset | CollectionAsset | FeatureAsset | None:
