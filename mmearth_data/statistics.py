@@ -12,7 +12,6 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from mmearth_data.modalities import MODALITIES, Modality, get
 from mmearth_data.splits import SPLITS
 from mmearth_data.store import statistics as store_statistics
 from mmearth_data.store.consolidation import consolidate
+from mmearth_data.store.objects import Place
 from mmearth_data.store.reader import Store, open_store
 from mmearth_data.store.schema import LEVELS, tile_shape
 from mmearth_data.store.statistics import TRAINING, BandStatistics, Statistics
@@ -146,7 +146,7 @@ def _reduce(store: Store, shards: list[NDArray[np.int64]], progress: Progress | 
     return result
 
 
-def compute(path: str | Path, progress: Progress | None = None) -> dict[str, Statistics]:
+def compute(path: str | Place, progress: Progress | None = None) -> dict[str, Statistics]:
     """Statistics of each split of the store at ``path``, which must be consolidated.
 
     Memory is bounded by two shards of the largest modality. Raises StoreError where a file is damaged.
@@ -177,7 +177,7 @@ def compute(path: str | Path, progress: Progress | None = None) -> dict[str, Sta
     return found
 
 
-def finalize(path: str | Path, progress: Progress | None = None) -> dict[str, Statistics]:
+def finalize(path: str | Place, progress: Progress | None = None) -> dict[str, Statistics]:
     """Consolidate the tables of the store at ``path``, save its statistics and its card there; returns the former."""
     consolidate(path)
     if progress:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from mmearth_data.modalities import BIOME_NAMES, Modality, get
 from mmearth_data.splits import SPLITS
 from mmearth_data.store.commits import FileRecord, committed, read_record
-from mmearth_data.store.files import sha256_of_file
+from mmearth_data.store.files import each, sha256_of_file
 from mmearth_data.store.layout import FORMAT_VERSION, LOCATIONS, STATISTICS
+from mmearth_data.store.objects import Place
 from mmearth_data.store.reader import Store, open_store
 from mmearth_data.store.schema import LEVELS, VACANT_FLAG, Status
 
@@ -102,7 +103,9 @@ def _count(codes: NDArray[Any], words: tuple[str, ...]) -> dict[str, int]:
     return {word: int(count) for word, count in zip(words, counts, strict=False) if count}
 
 
-def _shards(store: Store, holding: NDArray[np.int64]) -> tuple[ShardFacts, ...]:
+def _shards(
+    store: Store, holding: NDArray[np.int64], records: dict[int, dict[str, FileRecord]]
+) -> tuple[ShardFacts, ...]:
     shards = holding // store.shard_rows
     found = []
     for number in np.unique(shards).tolist():
@@ -110,7 +113,7 @@ def _shards(store: Store, holding: NDArray[np.int64]) -> tuple[ShardFacts, ...]:
         found.append(
             ShardFacts(
                 number=number,
-                files=read_record(store.path, number).files,
+                files=records[number],
                 points=np.stack([store.lon[rows], store.lat[rows]], axis=1),
                 first=int(store.time[rows].min()),
                 last=int(store.time[rows].max()),
@@ -119,11 +122,13 @@ def _shards(store: Store, holding: NDArray[np.int64]) -> tuple[ShardFacts, ...]:
     return tuple(found)
 
 
-def gather(path: str | Path) -> Facts:
+def gather(path: str | Place) -> Facts:
     """The facts of the consolidated store at ``path``; raises StoreError where it cannot be read."""
     store = open_store(path)
     holding = np.flatnonzero(store.split != VACANT_FLAG)
-    records = {shard: read_record(path, shard).files for shard in sorted(committed(path))}
+    numbers = sorted(committed(path))
+    read = each(store.path, partial(read_record, store.path), numbers)
+    records = {number: record.files for number, record in zip(numbers, read, strict=True)}
     sizes = dict.fromkeys(store.modalities, 0)
     content = hashlib.sha256()
     for files in records.values():
@@ -155,6 +160,6 @@ def gather(path: str | Path) -> Facts:
         },
         bytes=sizes,
         modalities=tuple(map(get, store.modalities)),
-        shards=_shards(store, holding),
+        shards=_shards(store, holding, records),
         tables=tables,
     )

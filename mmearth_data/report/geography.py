@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -19,6 +18,8 @@ from mmearth_data.latitudes import BANDS, bands_at, parallel
 from mmearth_data.report.places import meridian
 from mmearth_data.report.section import Fact, Section
 from mmearth_data.store import StoreError
+from mmearth_data.store.files import readable
+from mmearth_data.store.objects import Place, at
 
 SHOWN = 15
 """Countries in the table; the plan's metadata has them all."""
@@ -32,16 +33,16 @@ _COLUMNS = ("continent", "country", "realm")
 Groups = Sequence[Mapping[str, Any]]
 
 
-def plan_geography(path: Path) -> Mapping[str, Any] | None:
+def plan_geography(path: str | Place) -> Mapping[str, Any] | None:
     """What the plan that the store at ``path`` follows says of its geography; None where it says nothing.
 
     Raises StoreError where the plan's table cannot be read.
     """
-    file = path / "_plan" / "locations.parquet"
+    file = at(path) / "_plan" / "locations.parquet"
     if not file.is_file():
         return None
     try:
-        said = json.loads((pq.read_schema(file).metadata or {}).get(b"mmearth", b"{}"))
+        said = json.loads((pq.read_schema(readable(file)).metadata or {}).get(b"mmearth", b"{}"))
     except (pa.ArrowInvalid, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise StoreError(f"{file} is damaged ({reason}); put back the location table given to collect") from error

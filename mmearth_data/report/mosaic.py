@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow.compute as pc
 import zarr
@@ -12,7 +10,8 @@ from PIL import Image
 from mmearth_data.modalities import MODALITIES
 from mmearth_data.report.pictures import OPTICAL, draw, with_gaps
 from mmearth_data.store.commits import row_table
-from mmearth_data.store.files import StoreError
+from mmearth_data.store.files import StoreError, asking, zarr_store
+from mmearth_data.store.objects import Place, at
 from mmearth_data.store.rows import STORED_OUTCOME
 
 COLUMNS, LINES = 8, 3
@@ -23,7 +22,7 @@ _COLOURS = 128
 """Colours in the picture: a palette makes it a third as large, and nobody sees the difference at this size."""
 
 
-def mosaic(store: str | Path, shard: int) -> Image.Image | None:
+def mosaic(store: str | Place, shard: int) -> Image.Image | None:
     """Natural colours of the first tiles of a committed shard, each stretched by itself; None where it stored none.
 
     Rows of a store are in random order, so the first of a shard are a sample. Raises StoreError where the shard is
@@ -34,15 +33,18 @@ def mosaic(store: str | Path, shard: int) -> Image.Image | None:
     if not rows:
         return None
     modality, bands = MODALITIES["sentinel2"], OPTICAL["natural colour"]
-    array = zarr.open_group(str(store), mode="r")[modality.name]
-    if not isinstance(array, zarr.Array):
-        raise StoreError(f"{store}/{modality.name} is no array; the store was not made by mmearth collect")
+    folder = at(store)
+    with asking(folder, "read"):
+        array = zarr.open_group(zarr_store(folder), mode="r")[modality.name]
+        if not isinstance(array, zarr.Array):
+            raise StoreError(f"{store}/{modality.name} is no array; the store was not made by mmearth collect")
+        stored = [np.asarray(array[row]) for row in rows]
     picked = [modality.bands.index(band) for band in bands]
     lines = -(-len(rows) // COLUMNS)
     step = SIDE + GAP
     sheet = Image.new("RGB", (min(len(rows), COLUMNS) * step - GAP, lines * step - GAP), "white")
-    for place, row in enumerate(rows):
-        values = with_gaps(modality, np.asarray(array[row]))[picked]
+    for place, tile in enumerate(stored):
+        values = with_gaps(modality, tile)[picked]
         drawn = draw(modality.name, bands, values, values)
         if drawn is not None:
             small = drawn.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
