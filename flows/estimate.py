@@ -24,6 +24,8 @@ class EstimateSettings:
     """The location table that mmearth sample wrote."""
     store: Path | None = None
     """A store that was begun: what it has is left out, and what it cost replaces assumptions."""
+    downstream: tuple[str, ...] = ()
+    """Modalities that a new store is to hold besides: their names, or all."""
     workers: int = 16
     """Requests under way at once in all; used while no rate was measured."""
     json: bool = False
@@ -36,7 +38,7 @@ def run(settings: EstimateSettings) -> None:
     measured = Measured()
     if plan is not None:
         measured = measured_in(plan.store, read_account(plan.store), plan.summary().stored)
-    result = estimate(work_of(settings.locations, plan), settings.workers, measured)
+    result = estimate(work_of(settings.locations, plan, settings.downstream), settings.workers, measured)
     if settings.json:
         sys.stdout.write(result.to_json() + "\n")
         return

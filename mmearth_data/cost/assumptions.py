@@ -39,8 +39,10 @@ LAYERS: dict[str, float] = {
     "dynamic_world": 73.0,
     "canopy_height_eth": 2.0,
     "esa_worldcover": 1.0,
+    "jrc_surface_water": 2.0,
+    "ghsl_built_surface": 2.0,
 }
-"""Layers read for one tile of each pixel modality.
+"""Layers read for one tile of each pixel modality, those that a store holds only when asked for included.
 
 Half of the tiles are L2A (12 bands, SCL and MSK_CLDPRB), half L1C (13 bands). Assumptions: two polarisations of both
 Sentinel-1 passes; a Dynamic World scene every five days, Sentinel-2's revisit time, all of which the yearly mode reads.

@@ -32,12 +32,16 @@ RESOLVING = "resolving"
 
 @dataclass(frozen=True)
 class Work:
-    """What is left to do: tiles to store, batches and locations to resolve, pixels along a tile's edge."""
+    """What is left to do: tiles to store, batches and locations to resolve.
+
+    ``tile_pixels`` is a tile's edge; ``modalities`` are those whose pixels are fetched.
+    """
 
     tiles: int
     locations: int
     batches: int
     tile_pixels: int
+    modalities: tuple[str, ...] = tuple(modality.name for modality in PIXEL)
 
 
 @dataclass(frozen=True)
@@ -85,9 +89,7 @@ def estimate(work: Work, workers: int, measured: Measured | None = None) -> Esti
     m = measured or Measured()
     per_tile = known(PIXELS_KIND, m.requests_per_tile, REQUESTS_PER_TILE, _ASSUMED)
     pixels = work.tiles * per_tile
-    received = known(
-        "bytes_received", m.bytes_received_per_tile, per_tile * answer_bytes(work.tile_pixels), "bands, dtypes"
-    )
+    received = known("bytes_received", m.bytes_received_per_tile, per_tile * answer_bytes(work), "bands, dtypes")
     stored = known("bytes_stored", m.bytes_stored_per_tile, STORED_BYTES_PER_PIXEL * work.tile_pixels**2, _ASSUMED)
     possible = min(workers / SECONDS_PER_REQUEST, rate_share(workers))
     taken = f"assumed: {workers} requests at once, {SECONDS_PER_REQUEST:g} s each"
@@ -107,26 +109,26 @@ def estimate(work: Work, workers: int, measured: Measured | None = None) -> Esti
     )
 
 
-def answer_bytes(tile_pixels: int) -> float:
-    """Bytes of one computePixels answer: every band that is asked for, in its dtype."""
-    per_pixel = sum(_bands(m.name) * m.numpy_dtype.itemsize for m in PIXEL)
-    return per_pixel * tile_pixels**2 + NPY_HEADER_BYTES
+def answer_bytes(work: Work) -> float:
+    """Bytes of one computePixels answer: every band that is asked for, in its dtype.
 
-
-def _bands(name: str) -> float:
-    """Bands in an answer: as many as layers are read, and one where layers are reduced to it."""
-    return min(LAYERS[name], len(MODALITIES[name].bands))
+    There are as many as layers are read, and one where layers are reduced to it.
+    """
+    asked = (MODALITIES[name] for name in work.modalities)
+    per_pixel = sum(min(LAYERS[m.name], len(m.bands)) * m.numpy_dtype.itemsize for m in asked)
+    return per_pixel * work.tile_pixels**2 + NPY_HEADER_BYTES
 
 
 def _eecu_hours(work: Work, per_tile: float, m: Measured) -> dict[str, Range]:
     """EECU-hours by modality; where their sum per stored tile is measured, in the proportions that are assumed."""
     larger = max(1.0, work.tile_pixels / REFERENCE_TILE_PIXELS)
-    tile = EECU_SECONDS_PER_LAYER * (sum(LAYERS.values()) * larger * per_tile)
+    layers = {name: LAYERS[name] for name in work.modalities}
+    in_all = sum(layers.values())
+    tile = EECU_SECONDS_PER_LAYER * (in_all * larger * per_tile)
     if m.eecu_seconds_per_tile is not None:
         tile = Range(m.eecu_seconds_per_tile, m.eecu_seconds_per_tile)
     resolving = EECU_SECONDS_PER_RESOLVED_LOCATION * work.locations
     if m.eecu_seconds_per_batch is not None:
         resolving = Range(m.eecu_seconds_per_batch, m.eecu_seconds_per_batch) * work.batches
-    shares = {name: layers / sum(LAYERS.values()) for name, layers in LAYERS.items()}
-    pixels = {name: tile * (share * work.tiles / SECONDS_PER_HOUR) for name, share in shares.items()}
+    pixels = {name: tile * (share / in_all * work.tiles / SECONDS_PER_HOUR) for name, share in layers.items()}
     return {RESOLVING: resolving * (1 / SECONDS_PER_HOUR), **pixels}

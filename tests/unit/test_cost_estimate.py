@@ -11,17 +11,17 @@ from mmearth_data.cost.account import Measured
 from mmearth_data.cost.assumptions import LAYERS, TIERS, Range
 from mmearth_data.cost.estimate import RESOLVING, Work, answer_bytes, estimate
 from mmearth_data.cost.work import work_left, work_of
-from mmearth_data.modalities import PIXEL
+from mmearth_data.modalities import DOWNSTREAM, STORED, UnknownModalityError
 from mmearth_data.plan import Plan
-from tests.collecting import FormulaSource, location_table
+from tests.collecting import PIXELS, FormulaSource, location_table
 
 FULL = Work(tiles=1_200_000, locations=1_440_000, batches=25_715, tile_pixels=128)
 
 
 def test_layers_are_counted_for_every_modality_that_is_fetched() -> None:
-    assert set(LAYERS) == {modality.name for modality in PIXEL}
-    for modality in PIXEL:
-        assert LAYERS[modality.name] > 0
+    fetched = {modality.name for modality in (*STORED, *DOWNSTREAM) if modality.scope == "pixel"}
+    assert set(LAYERS) == fetched
+    assert all(layers > 0 for layers in LAYERS.values())
 
 
 def test_an_eecu_second_per_tile_is_333_hours_at_full_size() -> None:
@@ -85,7 +85,7 @@ def test_larger_tiles_cost_more_and_smaller_ones_no_less() -> None:
 def test_an_answer_has_every_band_in_its_dtype() -> None:
     """Half the tiles have 12, half 13 bands of reflectance; QA60; half SCL and MSK_CLDPRB; four radar bands …."""
     bytes_per_pixel = 12.5 * 2 + 2 + 0.5 + 0.5 + 1 + 4 * 2 + 2 * 2 + 1 + 2 + 1
-    assert answer_bytes(128) == pytest.approx(bytes_per_pixel * 128**2, rel=0.01)
+    assert answer_bytes(FULL) == pytest.approx(bytes_per_pixel * 128**2, rel=0.01)
 
 
 def test_only_what_is_left_is_estimated(tmp_path: Path) -> None:
@@ -98,3 +98,13 @@ def test_only_what_is_left_is_estimated(tmp_path: Path) -> None:
     begun = work_left(plan, plan.summary())
     assert begun == work_of(tmp_path / "locations.parquet", plan)
     assert (begun.tiles, begun.locations, begun.batches) == (80, 44, 1)
+
+
+def test_modalities_that_are_asked_for_besides_cost_besides(tmp_path: Path) -> None:
+    location_table(tmp_path / "locations.parquet", primaries=20, reserves=5)
+    less, more = (work_of(tmp_path / "locations.parquet", None, names) for names in ((), ("ghsl_built_surface",)))
+    expected = [estimate(work, 8) for work in (less, more)]
+    assert expected[1].eecu_hours_in_all.low > expected[0].eecu_hours_in_all.low
+    assert answer_bytes(more) - answer_bytes(less) == 2 * 2 * PIXELS**2
+    with pytest.raises(UnknownModalityError, match="sentinel9"):
+        work_of(tmp_path / "locations.parquet", None, ("sentinel9",))
