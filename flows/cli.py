@@ -111,6 +111,7 @@ def _call(verb: Verb, settings: object) -> int:
 def _exit_code(error: Exception) -> int:
     """1 for what failed on the way and may succeed next time, 2 for what must be mended first."""
     from mmearth_data.source import Rejected, SourceError
+    from mmearth_data.store.buckets import Unreachable
 
     if isinstance(error, Rejected):
         return 2
@@ -119,7 +120,7 @@ def _exit_code(error: Exception) -> int:
         errno.EDQUOT,
         errno.EIO,
     )
-    return 1 if out_of_room or isinstance(error, SourceError | RuntimeError) else 2
+    return 1 if out_of_room or isinstance(error, SourceError | RuntimeError | Unreachable) else 2
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 
 from mmearth_data.convert.journal import ConversionError, Progress
+from mmearth_data.store.objects import at
 
 _STAGES = TextColumn("{task.description:<14}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
 
@@ -41,6 +42,9 @@ class ConvertSettings:
 def run(settings: ConvertSettings) -> None:
     """``mmearth convert``."""
     into, out_of = settings.from_ is not None, settings.to is not None
+    written = settings.store if into else settings.out
+    if written is not None and not isinstance(at(written), Path):
+        raise ConversionError(f"conversions write to disks, not to {at(written)}; name a folder and copy it")
     if into == out_of:
         raise ConversionError("one direction at a time: give --from published --source DIR, or --to FORMAT --out DIR")
     if into:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from prefect.events import emit_event
+
+from mmearth_data.store.objects import Place, at
 
 COMPLETE = "mmearth.store.complete"
 """Every stratum of the store has its quota or has run dry, and its statistics are still to be made."""
@@ -12,8 +12,8 @@ FINALIZED = "mmearth.store.finalized"
 """The store's statistics are made: it can be trained on."""
 
 
-def announce(event: str, store: Path, **facts: int) -> None:
+def announce(event: str, store: Place, **facts: int) -> None:
     """Emit ``event`` about a store; its path and ``facts`` are the event's payload."""
-    path = str(store.absolute())
+    path = str(at(store).absolute())
     resource = {"prefect.resource.id": f"mmearth.store.{path}", "prefect.resource.name": path}
     emit_event(event, resource=resource, payload={"store": path, **facts})

@@ -27,6 +27,7 @@ import mmearth_data.report.section as data
 import mmearth_train.report.section as training
 from mmearth_data.report.pictures import draw
 from mmearth_data.report.sections import sections as data_sections
+from mmearth_data.store.objects import at
 
 Fact: TypeAlias = data.Fact | training.Fact
 Section: TypeAlias = data.Section | training.Section
@@ -80,7 +81,7 @@ class ReportConfig:
     """What the report is about and where it goes."""
 
     store: Path
-    """Folder of the store."""
+    """The Zarr store: a directory, s3://bucket/prefix or gs://bucket/prefix."""
     out: Path
     """The HTML file to write."""
     run: tuple[Path, ...] = ()
@@ -93,14 +94,15 @@ def write_report(config: ReportConfig) -> Path:
     Parts that do not exist yet are named with the command that makes them. Raises ReportError where the store or a
     run folder is not there, or the file cannot be written.
     """
-    if not config.store.is_dir():
-        raise ReportError(f"{config.store} does not exist; make the store with: mmearth collect --store {config.store}")
+    store = at(config.store)
+    if not store.is_dir():
+        raise ReportError(f"{store} does not exist; make the store with: mmearth collect --store {store}")
     for run in config.run:
         if not run.is_dir():
             raise ReportError(f"{run} does not exist; make the run with: mmearth pretrain --out {run}")
     with mpl.rc_context(FIGURE_STYLE):
-        sections: list[Section] = [*data_sections(config.store), *_training(config)]
-        page = render(sections, title=config.store.name, subtitle=_subtitle(config))
+        sections: list[Section] = [*data_sections(store), *_training(config)]
+        page = render(sections, title=store.name, subtitle=_subtitle(config))
     part = config.out.with_name(f".{config.out.name}.part")
     try:
         config.out.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +116,7 @@ def write_report(config: ReportConfig) -> Path:
 def _training(config: ReportConfig) -> Sequence[Section]:
     """Sections of the runs; without one neither torch nor anything of training is needed."""
     if not config.run:
-        command = f"mmearth pretrain --store {config.store} --out RUN"
+        command = f"mmearth pretrain --store {at(config.store)} --out RUN"
         missing = training.Fact("Pretraining", "no run", "missing", "none was given with --run")
         note = f"No run was given. Pretrain with: {command}, then write the report with --run RUN."
         return [training.Section("Pretraining", "pretraining", (note,), (missing,))]
@@ -132,7 +134,7 @@ def run(config: ReportConfig) -> None:
 
 def _subtitle(config: ReportConfig) -> str:
     runs = ", ".join(str(run) for run in config.run)
-    return f"{config.store}" + (f" · {runs}" if runs else "")
+    return f"{at(config.store)}" + (f" · {runs}" if runs else "")
 
 
 def verdict(facts: Sequence[Fact]) -> tuple[str, str]:

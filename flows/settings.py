@@ -27,7 +27,7 @@ class CollectSettings:
     locations: Path
     """The location table that mmearth sample wrote."""
     store: Path
-    """The Zarr store; a directory that does not exist yet, or one to carry on with."""
+    """The Zarr store: a directory, s3://bucket/prefix or gs://bucket/prefix; a new one, or one to carry on with."""
     project: str | None = None
     """Google Cloud project that is asked and billed."""
     emulator: str | None = None
@@ -47,7 +47,7 @@ class FinalizeSettings:
     """The store whose tables and statistics are made."""
 
     store: Path
-    """The Zarr store."""
+    """The Zarr store: a directory, s3://bucket/prefix or gs://bucket/prefix."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,6 @@ class StatusSettings:
     """The store to look at, and how to print what is seen."""
 
     store: Path
-    """The Zarr store."""
+    """The Zarr store: a directory, s3://bucket/prefix or gs://bucket/prefix."""
     json: bool = False
     """Print JSON instead of tables."""

@@ -26,6 +26,9 @@ from mmearth_data.cost.account import Session
 from mmearth_data.earthengine.session import WORKLOAD_TAG, EarthEngineSource, connect
 from mmearth_data.plan import Plan
 from mmearth_data.source import Quota, Rejected, Spent, Transient
+from mmearth_data.store import StoreError
+from mmearth_data.store.buckets import Unreachable
+from mmearth_data.store.leases import LeaseLost
 from mmearth_data.store.shards import ShardLocked
 
 if TYPE_CHECKING:
@@ -118,7 +121,7 @@ def _elsewhere(settings: CollectSettings) -> Run:
 
 def _worth_repeating(shard: Task[..., object], attempt: TaskRun, state: State[object]) -> bool:
     """Whether a shard failed for reasons of infrastructure, which pass."""
-    return isinstance(state.result(raise_on_failure=False), Transient | Quota)
+    return isinstance(state.result(raise_on_failure=False), Transient | Quota | Unreachable)
 
 
 @task(
@@ -181,8 +184,8 @@ def collect_round(
     """Collect these shards, a few at a time; returns what went wrong with those left uncommitted.
 
     ``on_commit`` is called with the report of each shard as it is committed, ``run.progress`` published all along.
-    Raises Rejected, Quota or Spent as soon as the service says that asking again is pointless for now, and
-    KeyboardInterrupt once ``run.stop`` is set.
+    Raises Rejected, Quota or Spent as soon as the service says that asking again is pointless for now, StoreError as
+    soon as the store refuses to be written, and KeyboardInterrupt once ``run.stop`` is set.
     """
     most = PENDING_SHARDS if run.settings.dask else SHARDS_AT_ONCE
     waiting = [(0.0, shard) for shard in shards]
@@ -205,10 +208,10 @@ def collect_round(
             else:
                 shard = under_way.pop(future)
                 outcome: object = future.result(raise_on_failure=False)
-                if isinstance(outcome, Rejected | Quota | Spent):
-                    raise outcome
-                if isinstance(outcome, ShardLocked):
+                if isinstance(outcome, ShardLocked | LeaseLost):
                     waiting.append((time.monotonic() + LOCKED_SECONDS, shard))
+                elif isinstance(outcome, Rejected | Quota | Spent | StoreError):
+                    raise outcome  # the next shard would meet the same
                 elif isinstance(outcome, ShardReport):
                     on_commit(outcome)
                 else:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,9 @@ from torch.utils.data import Dataset
 
 from mmearth_data.modalities import Modality, UnknownModalityError, get
 from mmearth_data.store import Store, open_store
+from mmearth_data.store.files import readable
 from mmearth_data.store.layout import LOCATIONS
+from mmearth_data.store.objects import Place, at
 
 IGNORE_INDEX = 255
 """No-data in masks; eco_region, which has more classes, uses −1."""
@@ -43,7 +44,7 @@ class MMEarthDataset(Dataset[Sample]):
 
     def __init__(
         self,
-        store: str | Path,
+        store: str | Place,
         split: str | None = "train",
         *,
         image: str = "sentinel2",
@@ -61,11 +62,13 @@ class MMEarthDataset(Dataset[Sample]):
         underived = [modality.name for modality in self.others if not modality.stored]
         if underived:
             raise UnknownModalityError(f"{underived[0]} is not stored; take lon, lat and date of the sample")
-        self.path, self.split, self.transforms = Path(store), split, transforms
+        self.path, self.split, self.transforms = at(store), split, transforms
         self.rows: NDArray[np.int64] = self._store().select(split)
-        table = pq.read_table(self.path / LOCATIONS, columns=["row", "epsg", "x0", "y0"])
-        at = np.searchsorted(table["row"].to_numpy(), self.rows)
-        self._epsg, self._x0, self._y0 = (table[name].cast("float64").to_numpy()[at] for name in ("epsg", "x0", "y0"))
+        table = pq.read_table(readable(self.path / LOCATIONS), columns=["row", "epsg", "x0", "y0"])
+        lines = np.searchsorted(table["row"].to_numpy(), self.rows)
+        self._epsg, self._x0, self._y0 = (
+            table[name].cast("float64").to_numpy()[lines] for name in ("epsg", "x0", "y0")
+        )
 
     def _store(self) -> Store:
         """The store, opened anew in each process: its file handles and threads do not survive a fork."""

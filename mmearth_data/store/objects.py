@@ -91,6 +91,8 @@ class ObjectPath:
         """The place itself: there is one name for it."""
         return self
 
+    absolute = resolve
+
     def read_bytes(self) -> bytes:
         """The whole object."""
         return self.read_version()[0]
