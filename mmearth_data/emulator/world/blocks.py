@@ -63,8 +63,8 @@ class Block:
         return top, left
 
     def spread(self, nodes: F64, level: int = 1) -> NDArray[np.float32]:
-        """A field given at the nodes (16,) or (4, 4), at the pixels of a level."""
-        lattice = np.asarray(nodes, dtype=np.float32).reshape(_NODES, _NODES)
+        """A field given at the nodes (…, 16), at the pixels of a level: (…, rows, columns)."""
+        lattice = np.asarray(nodes, dtype=np.float32).reshape(*nodes.shape[:-1], _NODES, _NODES)
         origin = (self.row - 1, self.column - 1)
         return noise.upsample(lattice, self.rows(level), self.columns(level), CORE / level, origin)
 
@@ -88,6 +88,41 @@ def block(epsg: int, row: int, column: int) -> Block:
     return Block(epsg, row, column, lon, lat, noise.sphere(lon, lat))
 
 
+@dataclass(frozen=True)
+class _Lookup:
+    """Where a window of another grid finds its pixels in one frame.
+
+    The frame's part of ``height`` × ``width`` from ``row`` and ``column`` on, each pixel's flat index into it, and
+    which of the window's pixels these are (None: all of them).
+    """
+
+    epsg: int
+    row: int
+    column: int
+    height: int
+    width: int
+    index: NDArray[np.intp]
+    inside: NDArray[np.bool_] | None
+
+
+@lru_cache(maxsize=256)
+def _lookups(
+    epsg: int, transform: frames.Affine, row0: int, column0: int, height: int, width: int, level: int
+) -> tuple[_Lookup, ...]:
+    """Where a window's pixels lie in each frame that it touches, at a level."""
+    found = []
+    for patch in frames.locate(epsg, transform, row0, column0, height, width):
+        rows = np.floor((patch.rows + _phase(patch.epsg, level)) / level).astype(np.int64)
+        columns = np.floor(patch.columns / level).astype(np.int64)
+        if patch.inside is not None:
+            rows, columns = rows[patch.inside], columns[patch.inside]
+        top, left = int(rows.min()), int(columns.min())
+        size = int(rows.max()) - top + 1, int(columns.max()) - left + 1
+        index = ((rows - top) * size[1] + (columns - left)).astype(np.intp)
+        found.append(_Lookup(patch.epsg, top, left, *size, index, patch.inside))
+    return tuple(found)
+
+
 Render = Callable[[Block], NDArray[np.generic]]
 """A field at the pixels of one level of a block, last two axes (rows, columns) as ``Block.rows`` names them."""
 
@@ -99,16 +134,25 @@ def _home(first: int, last: int, level: int, phase: int) -> int | None:
     return index if span[0] <= first and last <= span[-1] else None
 
 
+@lru_cache(maxsize=1024)
+def _holding(epsg: int, level: int, row0: int, column0: int, height: int, width: int) -> tuple[Block, int, int] | None:
+    """The one block that holds a window, and where in it the window begins; None if it takes several."""
+    phase = _phase(epsg, level)
+    row, column = _home(row0, row0 + height - 1, level, phase), _home(column0, column0 + width - 1, level, 0)
+    if row is None or column is None:
+        return None
+    return block(epsg, row, column), row0 - int(_span(row, level, phase)[0]), column0 - int(_span(column, level, 0)[0])
+
+
 def assemble(
     epsg: int, level: int, row0: int, column0: int, height: int, width: int, render: Render
 ) -> NDArray[np.generic]:
     """A window of a frame at ``level`` × 10 m, from as few blocks as hold it; the last two axes are (height, width)."""
+    alone = _holding(epsg, level, row0, column0, height, width)
+    if alone is not None:
+        home, top, left = alone
+        return render(home)[..., top : top + height, left : left + width]
     phase = _phase(epsg, level)
-    row, column = _home(row0, row0 + height - 1, level, phase), _home(column0, column0 + width - 1, level, 0)
-    if row is not None and column is not None:
-        whole = render(block(epsg, row, column))
-        top, left = row0 - int(_span(row, level, phase)[0]), column0 - int(_span(column, level, 0)[0])
-        return whole[..., top : top + height, left : left + width]
     rows = (np.arange(row0, row0 + height) * level - phase) // CORE
     columns = (np.arange(column0, column0 + width) * level) // CORE
     out: NDArray[np.generic] | None = None
@@ -147,19 +191,14 @@ def window(
             first_row, first_column = row0 + top_row // level, column0 + left_column // level
             return assemble(epsg, level, first_row, first_column, height, width, render)
     out: NDArray[np.generic] | None = None
-    for patch in frames.locate(epsg, grid.transform, row0, column0, height, width):
-        rows = np.floor((patch.rows + _phase(patch.epsg, level)) / level).astype(np.int64)
-        columns = np.floor(patch.columns / level).astype(np.int64)
-        if patch.inside is not None:
-            rows, columns = rows[patch.inside], columns[patch.inside]
-        top, left = int(rows.min()), int(columns.min())
-        held = assemble(patch.epsg, level, top, left, int(rows.max()) - top + 1, int(columns.max()) - left + 1, render)
-        values = held[..., rows - top, columns - left]
-        if patch.inside is None:
+    for part in _lookups(epsg, grid.transform, row0, column0, height, width, level):
+        held = assemble(part.epsg, level, part.row, part.column, part.height, part.width, render)
+        values = held.reshape(*held.shape[:-2], part.height * part.width).take(part.index, axis=-1, mode="clip")
+        if part.inside is None:
             return values
         if out is None:
             out = np.empty((*held.shape[:-2], height, width), dtype=held.dtype)
-        out[..., patch.inside] = values
+        out[..., part.inside] = values
     if out is None:
         raise ValueError(f"a window must have pixels, not {height} × {width}")
     return out

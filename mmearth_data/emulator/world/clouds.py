@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from mmearth_data.emulator.world.planet import Planet
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
+U32 = NDArray[np.uint32]
 
 LEVEL = 2
 """Clouds are resolved to 20 m."""
@@ -25,7 +27,7 @@ _SYSTEMS = (0.12, 0.05)
 _OCTAVES = ((600.0, 1.0), (150.0, 0.8), (38.0, 0.5), (9.0, 0.3))
 
 
-def weather(planet: Planet, datatakes: NDArray[np.uint32], months: F64, lon: F64, lat: F64) -> F64:
+def weather(planet: Planet, datatakes: U32, months: F64, lon: F64, lat: F64) -> F64:
     """Weather state of each datatake at each point, shape (datatakes, points); above 0 more than half is cloudy."""
     rain = rain_in(planet, lon[None, :], lat[None, :], months[:, None])
     # High latitudes are cloudier than their precipitation says, most of all in winter.
@@ -53,33 +55,51 @@ class CloudField:
     cirrus: F32
     shadow: F32
 
-    @property
+    @cached_property
     def opacity(self) -> F32:
         """Share of the surface that clouds hide, 0–1."""
-        hidden: F32 = np.float32(1.0) - np.exp(np.float32(-0.8) * self.thickness - self.cirrus)
-        return hidden
+        return _opacity(self.thickness, self.cirrus)
 
 
-def _thickness(key: int, excess: F32, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> F32:
-    field = noise.fractal(key, rows, columns, _OCTAVES)
+def _opacity(thickness: F32, cirrus: F32) -> F32:
+    share: F32 = thickness * np.float32(-0.8)
+    share -= cirrus
+    np.exp(share, out=share)
+    return np.subtract(np.float32(1.0), share, out=share)
+
+
+def _thickness(keys: U32, excess: F32, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> F32:
+    field = noise.fractals(keys, rows, columns, _OCTAVES)
     field += excess
-    return np.maximum(field, np.float32(0.0)) * np.float32(5.0)
+    np.maximum(field, np.float32(0.0), out=field)
+    field *= np.float32(5.0)
+    return field
 
 
-def over(planet: Planet, block: Block, datatake: int, month: float, shadow_shift: tuple[int, int] | None) -> CloudField:
-    """The clouds of a datatake over a block.
-
-    ``shadow_shift`` is where the shadow falls, in (rows, columns) of 20 m; None leaves shadows out.
-    """
-    state = weather(planet, np.array([datatake], dtype=np.uint32), np.array([month]), block.lon, block.lat)[0]
-    excess = block.spread(state * _THRESHOLD, LEVEL)
+def _clouds(planet: Planet, block: Block, datatakes: U32, months: F64) -> tuple[U32, F32, F32, F32]:
+    """Of each datatake: the key of its clouds, how much more cloud than usual there is, its clouds and its cirrus."""
+    states = weather(planet, datatakes, months, block.lon, block.lat)
+    excess = block.spread(states * _THRESHOLD, LEVEL)
     rows, columns = block.rows(LEVEL), block.columns(LEVEL)
-    key = noise.salt(planet.seed, "clouds", datatake)
-    thickness = _thickness(key, excess, rows, columns)
-    veil = noise.smooth(key ^ 0x5BD1E995, rows, columns, 450.0)
-    cirrus = np.maximum(veil * np.float32(0.8) + excess * np.float32(0.25) - np.float32(1.0), 0.0) * np.float32(0.22)
-    if shadow_shift is None:
-        return CloudField(thickness, cirrus, np.zeros_like(thickness))
-    cast = _thickness(key, excess, rows - shadow_shift[0], columns - shadow_shift[1])
-    shadow = np.float32(1.0) - np.exp(np.float32(-0.7) * cast)
-    return CloudField(thickness, cirrus, shadow)
+    keys = np.array([noise.salt(planet.seed, "clouds", int(datatake)) for datatake in datatakes], dtype=np.uint32)
+    cirrus = noise.smooths(keys ^ np.uint32(0x5BD1E995), rows, columns, 450.0)
+    cirrus *= np.float32(0.8)
+    cirrus += excess * np.float32(0.25)
+    cirrus -= np.float32(1.0)
+    np.maximum(cirrus, np.float32(0.0), out=cirrus)
+    cirrus *= np.float32(0.22)
+    return keys, excess, _thickness(keys, excess, rows, columns), cirrus
+
+
+def over(planet: Planet, block: Block, datatake: int, month: float, shadow_shift: tuple[int, int]) -> CloudField:
+    """The clouds of a datatake over a block; their shadow falls ``shadow_shift`` (rows, columns) of 20 m away."""
+    keys, excess, thickness, cirrus = _clouds(planet, block, np.array([datatake], dtype=np.uint32), np.array([month]))
+    rows, columns = block.rows(LEVEL) - shadow_shift[0], block.columns(LEVEL) - shadow_shift[1]
+    shadow = np.float32(1.0) - np.exp(np.float32(-0.7) * _thickness(keys, excess, rows, columns)[0])
+    return CloudField(thickness[0], cirrus[0], shadow)
+
+
+def hidden(planet: Planet, block: Block, datatakes: U32, months: F64, share: float) -> NDArray[np.bool_]:
+    """Where the clouds of each datatake hide more than a share of the ground, at 20 m: (datatakes, rows, columns)."""
+    _, _, thickness, cirrus = _clouds(planet, block, datatakes, months)
+    return _opacity(thickness, cirrus) > np.float32(share)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmearth_data.emulator.assets import NativeGrid
-from mmearth_data.emulator.world import blocks, built_up, charts, climate, optics, radar, water_history
+from mmearth_data.emulator.world import blocks, built_up, charts, climate, labels, optics, radar, water_history
 from mmearth_data.emulator.world.blocks import Block
 from mmearth_data.emulator.world.catalogue.orbits import HalfPlane
 from mmearth_data.emulator.world.planet import between
-from mmearth_data.emulator.world.scenes import Masked, OpticalScene, RadarScene, Read
+from mmearth_data.emulator.world.scenes import Masked, OpticalScene, RadarScene, Read, Series
 from mmearth_data.emulator.world.setting import World
 
 _KELVIN = 273.15
@@ -27,6 +28,7 @@ def _depth(edge: HalfPlane, grid: NativeGrid, row0: int, column0: int, height: i
     return edge.depth(x[None, :], y[:, None])
 
 
+@lru_cache(maxsize=64)
 def _inside(
     edges: tuple[HalfPlane, ...], grid: NativeGrid, row0: int, column0: int, height: int, width: int
 ) -> NDArray[np.bool_]:
@@ -34,6 +36,7 @@ def _inside(
     mask = np.ones((height, width), dtype=np.bool_)
     for edge in edges:
         mask &= _depth(edge, grid, row0, column0, height, width) >= 0.0
+    mask.flags.writeable = False
     return mask
 
 
@@ -68,14 +71,15 @@ class EarthPixels:
 
         return read
 
-    def labels(self, scene: OpticalScene, grid: NativeGrid) -> Read:
+    def labels(self, scene: OpticalScene, series: Series, grid: NativeGrid) -> Read:
         """Dynamic World's label; masked outside the swath and under clouds."""
 
+        def render(block: Block) -> NDArray[np.generic]:
+            return labels.labels(self._world, block, scene, series)
+
         def read(row0: int, column0: int, height: int, width: int) -> Masked:
-            values = blocks.window(
-                grid, 1, row0, column0, height, width, lambda block: charts.labels(self._world, block, scene)
-            )
-            clear = values != 255
+            values = blocks.window(grid, 1, row0, column0, height, width, render)
+            clear = values != labels.CLOUDED
             if scene.edges:
                 clear &= _inside(scene.edges, grid, row0, column0, height, width)
             return values, clear

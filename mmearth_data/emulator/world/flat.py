@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmearth_data.emulator.assets import NativeGrid
-from mmearth_data.emulator.world.scenes import Masked, OpticalScene, RadarScene, Read
+from mmearth_data.emulator.world.scenes import Masked, OpticalScene, RadarScene, Read, Series
 
 _OPTICAL = {"QA60": 0, "SCL": 4, "MSK_CLDPRB": 0, "B10": 15}
 _SCORES = ("cs", "cs_cdf")
@@ -48,7 +48,7 @@ class FlatPixels:
             return _constant(1.0, "float32")
         return _constant(_OPTICAL.get(band, _REFLECTANCE), "uint8" if band in _BYTES else "uint16")
 
-    def labels(self, scene: OpticalScene, grid: NativeGrid) -> Read:
+    def labels(self, scene: OpticalScene, series: Series, grid: NativeGrid) -> Read:
         """Trees everywhere."""
         return _constant(1, "uint8")
 

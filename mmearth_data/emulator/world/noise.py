@@ -40,10 +40,20 @@ def _finish(state: U32) -> U32:
     return state
 
 
+def _alone(key: int) -> U32:
+    return np.array([key], dtype=np.uint32)
+
+
 def hash_grid(key: int, rows: I64, columns: I64) -> U32:
     """Hashes of the lattice points rows × columns, shape (len(rows), len(columns))."""
-    down = (rows.astype(np.uint32) * _ROW) ^ np.uint32(key)
-    return _finish(down[:, None] + (columns.astype(np.uint32) * _COLUMN)[None, :])
+    alone: U32 = hash_grids(_alone(key), rows, columns)[0]
+    return alone
+
+
+def hash_grids(keys: U32, rows: I64, columns: I64) -> U32:
+    """``hash_grid`` for each of many keys, shape (keys, rows, columns)."""
+    down = (rows.astype(np.uint32) * _ROW) ^ keys[:, None]
+    return _finish(down[..., None] + columns.astype(np.uint32) * _COLUMN)
 
 
 def hash_points(key: int, *indices: NDArray[np.integer]) -> U32:
@@ -78,10 +88,10 @@ def white(key: int, rows: I64, columns: I64) -> F32:
 
 @dataclass(frozen=True)
 class _Axis:
-    """One axis of an upsampling: the control points, and for each pixel the first of its three and their weights."""
+    """One axis of an upsampling: the control points, and for each pixel the indices of its three and their weights."""
 
     points: I64
-    first: I64
+    held: tuple[I64, I64, I64]
     weights: tuple[F32, F32, F32]
 
 
@@ -92,53 +102,80 @@ def _axis(start: int, count: int, wavelength: float) -> _Axis:
     nearest = np.floor(place + 0.5)
     t = place - nearest
     weights = (0.5 * (0.5 - t) ** 2, 0.75 - t**2, 0.5 * (0.5 + t) ** 2)
-    first, middle, last = (weight.astype(np.float32) for weight in weights)
+    before, at, after = (weight.astype(np.float32) for weight in weights)
     low = int(nearest[0]) - 1
     points = np.arange(low, int(nearest[-1]) + 2, dtype=np.int64)
-    return _Axis(points, nearest.astype(np.int64) - 1 - low, (first, middle, last))
+    first = nearest.astype(np.int64) - 1 - low
+    return _Axis(points, (first, first + 1, first + 2), (before, at, after))
 
 
 def _surface(lattice: F32, down: _Axis, across: _Axis) -> F32:
+    """Lattices (…, i, j) as surfaces (…, rows, columns)."""
     # Columns first, while there are few rows: then the large passes copy whole rows, which is much the faster gather.
-    strip = lattice[:, across.first] * across.weights[0]
-    strip += lattice[:, across.first + 1] * across.weights[1]
-    strip += lattice[:, across.first + 2] * across.weights[2]
-    out: F32 = strip[down.first]
-    out *= down.weights[0][:, None]
-    for step in (1, 2):
-        part = strip[down.first + step]
-        part *= down.weights[step][:, None]
-        out += part
+    strip = _weighted(lattice, across.held, across.weights, -1)
+    return _weighted(
+        strip, down.held, (down.weights[0][:, None], down.weights[1][:, None], down.weights[2][:, None]), -2
+    )
+
+
+def _weighted(values: F32, held: tuple[I64, I64, I64], weights: tuple[F32, F32, F32], axis: int) -> F32:
+    """The sum along one axis of what is held there, weighted; always added in the same order."""
+    out: F32 = values.take(held[0], axis=axis)
+    out *= weights[0]
+    part: F32 = values.take(held[1], axis=axis)
+    part *= weights[1]
+    out += part
+    # Indices are within bounds; clipping only spares the buffer that a checked copy takes.
+    values.take(held[2], axis=axis, out=part, mode="clip")
+    part *= weights[2]
+    out += part
     return out
 
 
 def upsample(lattice: F32, rows: I64, columns: I64, wavelength: float, origin: tuple[int, int]) -> F32:
-    """Quadratic B-spline surface over a lattice of control points.
+    """Quadratic B-spline surface over a lattice (…, i, j) of control points.
 
     ``lattice[i, j]`` sits at pixel ((origin[0] + i)·wavelength, (origin[1] + j)·wavelength); the result has shape
-    (len(rows), len(columns)) at the centres of the pixels named by absolute index, which must be consecutive.
+    (…, rows, columns) at the centres of the pixels named by absolute index, which must be consecutive.
     """
     down, across = _axis(int(rows[0]), len(rows), wavelength), _axis(int(columns[0]), len(columns), wavelength)
     top, left = int(down.points[0]) - origin[0], int(across.points[0]) - origin[1]
-    held = lattice[top : top + len(down.points), left : left + len(across.points)]
+    held = lattice[..., top : top + len(down.points), left : left + len(across.points)]
     return _surface(held, down, across)
 
 
 def smooth(key: int, rows: I64, columns: I64, wavelength: float) -> F32:
     """Smooth noise of mean 0 and unit variance whose features are about ``wavelength`` pixels wide."""
+    alone: F32 = smooths(_alone(key), rows, columns, wavelength)[0]
+    return alone
+
+
+def smooths(keys: U32, rows: I64, columns: I64, wavelength: float) -> F32:
+    """``smooth`` for each of many keys, shape (keys, rows, columns)."""
     down, across = _axis(int(rows[0]), len(rows), wavelength), _axis(int(columns[0]), len(columns), wavelength)
-    lattice = normal(hash_grid(key, down.points, across.points))
+    lattice = normal(hash_grids(keys, down.points, across.points))
     lattice *= _SPREAD_2D
     return _surface(lattice, down, across)
 
 
 def fractal(key: int, rows: I64, columns: I64, octaves: tuple[tuple[float, float], ...]) -> F32:
     """Weighted sum of smooth octaves given as (wavelength, weight), scaled to unit variance."""
-    total = np.zeros((len(rows), len(columns)), dtype=np.float32)
+    alone: F32 = fractals(_alone(key), rows, columns, octaves)[0]
+    return alone
+
+
+def fractals(keys: U32, rows: I64, columns: I64, octaves: tuple[tuple[float, float], ...]) -> F32:
+    """``fractal`` for each of many keys, shape (keys, rows, columns)."""
+    total: F32 | None = None
     for number, (wavelength, weight) in enumerate(octaves):
-        octave = smooth((key + number * 0x632BE5AB) & 0xFFFFFFFF, rows, columns, wavelength)
+        octave = smooths(keys + np.uint32(number * 0x632BE5AB & 0xFFFFFFFF), rows, columns, wavelength)
         octave *= np.float32(weight)
-        total += octave
+        if total is None:
+            total = octave
+        else:
+            total += octave
+    if total is None:
+        raise ValueError("noise needs an octave")
     total *= np.float32(1.0 / np.sqrt(sum(weight**2 for _, weight in octaves)))
     return total
 

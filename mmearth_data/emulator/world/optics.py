@@ -62,8 +62,8 @@ def _lit(world: World, block: Block, month: float, year: int, scene: OpticalScen
         key ^ 1, rows, columns, 2.6
     )
     patch = noise.uniform(land.parcel ^ np.uint32(0x5F356495)) - np.float32(0.5)
-    light = np.float32(1.0) + grain * _ROUGHNESS[land.cover]
-    light += patch * _PATCHWORK[land.cover]
+    light = np.float32(1.0) + grain * _ROUGHNESS.take(land.cover, mode="clip")
+    light += patch * _PATCHWORK.take(land.cover, mode="clip")
     light *= np.float32(1.0) - np.float32(0.20) * np.clip(land.canopy * np.float32(1 / 32.0), 0.0, 1.0)
     light = np.clip(light, 0.35, 2.0) * _light(scene, state)
     lit: F32 = state.shares * light
@@ -104,8 +104,9 @@ def reflectance(world: World, block: Block, scene: OpticalScene, band: str, leve
     number = spectra.INDEX[band]
     lit = _coarse(world, block, scene, level)
     value = lit[0] * spectra.ENDMEMBERS[0, number]
+    part = np.empty_like(value)
     for kind in range(1, len(lit)):
-        value += lit[kind] * spectra.ENDMEMBERS[kind, number]
+        value += np.multiply(lit[kind], spectra.ENDMEMBERS[kind, number], out=part)
     rows, columns = block.rows(level), block.columns(level)
     grain = noise.white(noise.salt("band", band, scene.datatake), rows, columns)
     value *= np.float32(1.0) + np.float32(_BAND_NOISE) * grain

@@ -102,9 +102,9 @@ def _water(world: World, block: Block, month: float, year: int) -> F64:
     return result
 
 
-def _crops(land: Ground, month: float, year: int, season_start: F32) -> F32:
+def _crops(parcel: NDArray[np.uint32], month: float, year: int, season_start: F32) -> F32:
     """Greenness of each parcel's crop, which rotates from year to year: sown and harvested on dates of its own."""
-    lot = noise.uniform(noise.hash_points(noise.salt("crop", year), land.parcel))
+    lot = noise.uniform(noise.hash_points(noise.salt("crop", year), parcel))
     early = lot < np.float32(0.42)
     peak = np.where(early, np.float32(3.3) + lot * np.float32(2.0), np.float32(4.6) + lot * np.float32(2.4))
     length = np.where(early, np.float32(1.9), np.float32(1.5))
@@ -118,30 +118,34 @@ def surface(world: World, block: Block, month: float, year: int) -> Surface:
     """What a block's surface is made of at a date."""
     land = ground(world, block)
     cover, vigour = land.cover, land.vigour
+
+    def by_cover(table: F32) -> F32:
+        return table.take(cover, mode="clip")
+
     # Air temperature of the month at each pixel's height; plants lag behind it by a fortnight.
     now = block.spread(land.setting.swing * climate.season(block.lat, month))
     lagged = block.spread(land.setting.swing * climate.season(block.lat, month - 0.5))
     warm = _sigmoid((land.warmth + lagged - np.float32(6.5)) * np.float32(0.45))
     balance = block.spread(_water(world, block, month, year)) + np.float32(0.35) * land.terrain.wetness
     moist = _sigmoid((balance + np.float32(0.3) * vigour - np.float32(0.75)) * np.float32(4.5))
-    plants = _PLANTS[cover] + _PLANTS_GAIN[cover] * vigour
-    thirst = _THIRST[cover]
+    plants = by_cover(_PLANTS) + by_cover(_PLANTS_GAIN) * vigour
+    thirst = by_cover(_THIRST)
     season = warm * (np.float32(1.0) - thirst + thirst * moist)
-    keeps = _KEEPS[cover]
+    keeps = by_cover(_KEEPS)
     needle = land.conifer
     trees = cover == TREES
     leaves = block.spread(land.setting.trait["evergreen"])
-    keeps[trees] = (needle + (np.float32(1.0) - needle) * leaves)[trees]
+    np.copyto(keeps, needle + (np.float32(1.0) - needle) * leaves, where=trees)
     green_share = keeps + (np.float32(1.0) - keeps) * season
     fields = cover == CROPS
-    # Fields are sown in spring, in the tropics with the rains of summer; half a year later in the south.
-    start = block.spread(np.where(np.abs(block.lat) < 23.0, 4.0, 2.0)) + np.float32(6.0 if block.south else 0.0)
-    growing = _crops(land, month, year, start) * (
-        np.float32(0.35) + np.float32(0.65) * np.maximum(moist, vigour > 0.75)
-    )
-    green_share[fields] = growing[fields]
+    if fields.any():
+        # Fields are sown in spring, in the tropics with the rains of summer; half a year later in the south.
+        start = block.spread(np.where(np.abs(block.lat) < 23.0, 4.0, 2.0)) + np.float32(6.0 if block.south else 0.0)
+        growing = _crops(land.parcel[fields], month, year, start[fields])
+        growing *= np.float32(0.35) + np.float32(0.65) * np.maximum(moist[fields], vigour[fields] > 0.75)
+        green_share[fields] = growing
     green: F32 = plants * green_share
-    dry = plants * (np.float32(1.0) - green_share) * _LITTER[cover]
+    dry = plants * (np.float32(1.0) - green_share) * by_cover(_LITTER)
     under = np.float32(1.0) - green - dry
     snow = _sigmoid(
         (np.float32(-1.5) - land.warmth - now) * np.float32(0.8)
@@ -149,12 +153,12 @@ def surface(world: World, block: Block, month: float, year: int) -> Surface:
         * noise.smooth(noise.salt(world.seed, "snow", year, int(month * 3)), block.rows(), block.columns(), 42.0)
     )
     snow *= snow > np.float32(0.12)
-    wood = green * _WOODY[cover]
+    wood = green * by_cover(_WOODY)
     moisture = np.clip(moist * np.float32(0.75) + np.float32(0.3) * land.terrain.wetness, 0.0, 1.0)
     bright = block.spread(land.setting.trait["soil_bright"] * np.exp(0.10 * land.setting.layer["soil 9"]))
-    soil = under * _ON_SOIL[cover] * bright * (np.float32(1.0) - np.float32(0.32) * moisture)
+    soil = under * by_cover(_ON_SOIL) * bright * (np.float32(1.0) - np.float32(0.32) * moisture)
     red = block.spread(np.clip(land.setting.trait["soil_red"] + 0.15 * land.setting.layer["soil 9"], 0.0, 1.0))
-    water = under * _ON_WATER[cover]
+    water = under * by_cover(_ON_WATER)
     silt = np.clip(
         np.float32(0.3)
         + np.float32(0.35) * noise.smooth(noise.salt(world.seed, "silt"), block.rows(), block.columns(), 130.0)
@@ -171,13 +175,13 @@ def surface(world: World, block: Block, month: float, year: int) -> Surface:
     shares[spectra.RED_SOIL] = soil * red
     shares[spectra.WATER] = water * (np.float32(1.0) - silt)
     shares[spectra.TURBID] = water * silt
-    shares[spectra.SNOW] = under * _ON_SNOW[cover]
-    shares[spectra.BUILT] = under * _ON_BUILT[cover]
-    shares[spectra.MOSS] = under * _ON_MOSS[cover]
-    shares[spectra.WET] = under * _ON_WET[cover]
+    shares[spectra.SNOW] = under * by_cover(_ON_SNOW)
+    shares[spectra.BUILT] = under * by_cover(_ON_BUILT)
+    shares[spectra.MOSS] = under * by_cover(_ON_MOSS)
+    shares[spectra.WET] = under * by_cover(_ON_WET)
     # Still water freezes late and thaws late; under trees part of the snow is out of sight.
-    hidden = snow * (np.float32(1.0) - _SHELTER[cover] * (np.float32(0.5) + np.float32(0.5) * needle))
-    hidden[cover == WATER] *= (land.warmth + now)[cover == WATER] < np.float32(-5.0)
+    hidden = snow * (np.float32(1.0) - by_cover(_SHELTER) * (np.float32(0.5) + np.float32(0.5) * needle))
+    hidden *= (cover != WATER) | (land.warmth + now < np.float32(-5.0))
     shares *= np.float32(1.0) - hidden
     shares[spectra.SNOW] += hidden
     return Surface(

@@ -48,7 +48,7 @@ def backscatter(world: World, block: Block, scene: RadarScene, band: str) -> F32
     land = state.ground
     cover = land.cover
     plants = state.green * (np.float32(1.0) - state.frost)
-    value = _GROUND[band][cover].copy()
+    value = _GROUND[band].take(cover, mode="clip")
     value += np.float32(_PLANTS[band]) * (plants - np.float32(0.4)) * (cover != WATER) * (cover != BUILT)
     value += np.float32(_CANOPY[band]) * (np.float32(1.0) - np.exp(land.canopy * np.float32(-0.11)))
     # Wet soil is bright where it can be seen.

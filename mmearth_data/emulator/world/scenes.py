@@ -34,6 +34,13 @@ class OpticalScene:
     edges: tuple[HalfPlane, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Series:
+    """The scenes of a place that composites read together: (datatake, month) of each."""
+
+    scenes: tuple[tuple[int, float], ...]
+
+
 @dataclass(frozen=True)
 class RadarScene:
     """A Sentinel-1 GRD product. ``near`` is the swath's near edge, ``looks_azimuth`` where it looks, in degrees."""
@@ -54,8 +61,8 @@ class Pixels(Protocol):
         """A Sentinel-2 band (B1 … B12, QA60, SCL, MSK_CLDPRB) or a Cloud Score+ band (cs, cs_cdf)."""
         ...
 
-    def labels(self, scene: OpticalScene, grid: NativeGrid) -> Read:
-        """Dynamic World's label of a Sentinel-2 product."""
+    def labels(self, scene: OpticalScene, series: Series, grid: NativeGrid) -> Read:
+        """Dynamic World's label of a Sentinel-2 product; ``series`` has it and the others of its year."""
         ...
 
     def radar(self, scene: RadarScene, band: str, grid: NativeGrid) -> Read:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ class Terrain:
     shore: F32
     water: NDArray[np.bool_]
 
-    @property
+    @cached_property
     def slope(self) -> F32:
         """Rise over run."""
         steepness: F32 = np.hypot(self.east, self.north)

@@ -105,8 +105,12 @@ class Constellation:
 
     def crossing(self, orbit: int, lat: float) -> float:
         """Ms after the start of a cycle at which relative orbit ``orbit`` (0-based) passes a latitude."""
-        phase = float(self._along(np.array([lat]))[1][0])
-        return orbit * self.per_orbit_ms + phase / 360.0 * self.per_orbit_ms
+        return float(self.crossings(orbit, np.array([lat]))[0])
+
+    def crossings(self, orbit: int, lat: F64) -> F64:
+        """``crossing`` at several latitudes."""
+        result: F64 = orbit * self.per_orbit_ms + self._along(lat)[1] / 360.0 * self.per_orbit_ms
+        return result
 
     def edges(self, orbit: int, lon: float, lat: float, epsg: int) -> tuple[HalfPlane, HalfPlane]:
         """The western and the eastern edge of an orbit's swath near a point, in a UTM projection."""

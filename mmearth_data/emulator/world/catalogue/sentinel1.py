@@ -41,6 +41,7 @@ _SLICE = 1.5
 _OVERLAP = 0.02
 """Degrees by which a slice reaches into its neighbours."""
 _SLICES = np.arange(-40, 56)
+_MIDDLES = np.asarray((_SLICES + 0.5) * _SLICE, dtype=np.float64)
 _EUROPE = (-15.0, 34.0, 45.0, 72.0)
 _POLAR = 72.0
 _LOST, _SINGLE = 0.03, 0.04
@@ -186,12 +187,9 @@ class Sentinel1Collection:
             since = (time + 500 - constellation.anchor - phase * DAY_MS) / constellation.per_orbit_ms
             for absolute in (int(np.floor(since)), int(np.ceil(since))):
                 orbit = absolute % constellation.orbits
-                for number in _SLICES.tolist():
-                    lat = (number + 0.5) * _SLICE
-                    moment = constellation.anchor + phase * DAY_MS + constellation.crossing(orbit, lat)
-                    moment += (absolute - orbit) * constellation.per_orbit_ms
-                    if abs(moment - time) > 2000:
-                        continue
+                cycle = constellation.anchor + phase * DAY_MS + (absolute - orbit) * constellation.per_orbit_ms
+                moments = cycle + constellation.crossings(orbit, _MIDDLES)
+                for number in _SLICES[np.abs(moments - time) <= 2000].tolist():
                     where = ground(direction, orbit, number)
                     names = [name for name, _ in self._satellites(where)]
                     if match.group(1) not in names or direction not in self.plan(where.lon, where.lat):

@@ -27,7 +27,7 @@ from mmearth_data.emulator.world.catalogue.orbits import (
     outline,
     within_globe,
 )
-from mmearth_data.emulator.world.scenes import OpticalScene, Pixels, Sky
+from mmearth_data.emulator.world.scenes import OpticalScene, Pixels, Series, Sky
 
 ORBITS = Constellation(
     cycle_days=10, orbits=143, inclination=98.62, swath_km=290.0, anchor=dates.ms(2019, 6, 26, 23, 10, 56), node=168.63,
@@ -230,12 +230,13 @@ class _ProductImage(ImageAsset):
 
     _kind: Kind
     _product: Product
+    _series: Series
     _pixels: Pixels
 
-    def __init__(self, asset_id: str, kind: Kind, product: Product, pixels: Pixels) -> None:
+    def __init__(self, asset_id: str, kind: Kind, product: Product, series: Series, pixels: Pixels) -> None:
         fields = self.__dict__
         fields["id"], fields["footprint"] = f"{asset_id}/{product.index}", product.seen.footprint
-        fields["_kind"], fields["_product"], fields["_pixels"] = kind, product, pixels
+        fields["_kind"], fields["_product"], fields["_series"], fields["_pixels"] = kind, product, series, pixels
 
     @cached_property
     def properties(self) -> Mapping[str, Any]:
@@ -245,7 +246,7 @@ class _ProductImage(ImageAsset):
     @cached_property
     def bands(self) -> tuple[BandAsset, ...]:
         """The product's bands, in the service's order."""
-        return _bands(self._kind, self._product, self._pixels)
+        return _bands(self._kind, self._product, self._series, self._pixels)
 
 
 class Sentinel2Collection:
@@ -275,14 +276,15 @@ class Sentinel2Collection:
         return next(image for known, _, image in year if known == index)
 
     def _images(self, seen: Pass, year: int) -> tuple[tuple[str, int, ImageAsset], ...]:
+        products = [product for product in self._catalogue.year(seen, year) if product.listed(self._kind)]
+        series = Series(tuple((product.datatake, dates.month_of(product.time)) for product in products))
         return tuple(
-            (product.index, product.time, _ProductImage(self.id, self._kind, product, self._pixels))
-            for product in self._catalogue.year(seen, year)
-            if product.listed(self._kind)
+            (product.index, product.time, _ProductImage(self.id, self._kind, product, series, self._pixels))
+            for product in products
         )
 
 
-def _bands(kind: Kind, product: Product, pixels: Pixels) -> tuple[BandAsset, ...]:
+def _bands(kind: Kind, product: Product, series: Series, pixels: Pixels) -> tuple[BandAsset, ...]:
     tile = product.seen.tile
     zenith, azimuth = dates.sun(product.time, tile.lon, tile.lat)
     scene = OpticalScene(
@@ -297,7 +299,7 @@ def _bands(kind: Kind, product: Product, pixels: Pixels) -> tuple[BandAsset, ...
     )
     ten = _grid(tile, 10)
     if kind == "labels":
-        return (BandAsset("label", "uint8", ten, pixels.labels(scene, ten)),)
+        return (BandAsset("label", "uint8", ten, pixels.labels(scene, series, ten)),)
     if kind == "score":
         return tuple(BandAsset(name, "float32", ten, pixels.optical(scene, name, ten)) for name in SCORE_BANDS)
     made = []
