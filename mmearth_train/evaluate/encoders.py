@@ -45,23 +45,37 @@ class OnDevice:
 
 
 def encoder_file(path: Path) -> Path:
-    """The exported encoder that ``path`` names: itself, or the one in the folder of a run."""
+    """The exported encoder that ``path`` names: itself, or the one in the folder of a run (or of runs)."""
     return path / FILE_NAME if path.is_dir() else path
+
+
+def runs_in(path: Path) -> tuple[Path, ...]:
+    """The finished runs in the folder ``path``, in order of name; none where it is a run itself, or a file."""
+    if not path.is_dir() or encoder_file(path).is_file():
+        return ()
+    return tuple(sorted(file.parent for file in path.glob(f"*/{FILE_NAME}")))
 
 
 def compared(paths: Sequence[Path], store: Store, seeds: int) -> tuple[tuple[Entry, ...], int]:
     """Every encoder to compare, and the crop in pixels that all of them look at.
 
-    Raises CheckpointError where a file is not an encoder, EvaluationError where the encoders want different crops or
-    a larger one than the tiles.
+    A folder of runs is one encoder that was trained once for each seed. Raises CheckpointError where a file is not an
+    encoder, EvaluationError where a folder holds another number of runs than ``seeds`` or runs with other pretext
+    tasks, or where the encoders want different crops or a larger one than the tiles.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    pretrained = [load_encoder(path) for path in paths]
+    groups = [runs_in(path) or (path,) for path in paths]
+    loaded = [tuple(load_encoder(run) for run in group) for group in groups]
+    pretrained = [encoder for group in loaded for encoder in group]
+    crop = _common_crop([encoder_file(run) for group in groups for run in group], pretrained, store)
+    for path, group, encoders in zip(paths, groups, loaded, strict=True):
+        _check_group(path, group, encoders, seeds)
     files = [encoder_file(path) for path in paths]
-    crop = _common_crop(files, pretrained, store)
     entries = [
-        Entry(name, "pretrained", str(file), encoder.pretext, (OnDevice(encoder.to(device), device),))
-        for name, file, encoder in zip(_names(files), files, pretrained, strict=True)
+        Entry(
+            name, "pretrained", str(file), encoders[0].pretext, tuple(OnDevice(e.to(device), device) for e in encoders)
+        )
+        for name, file, encoders in zip(_names(files), files, loaded, strict=True)
     ]
     models = {encoder.spec.model: encoder for encoder in reversed(pretrained)}
     for model, encoder in sorted(models.items()):
@@ -70,6 +84,16 @@ def compared(paths: Sequence[Path], store: Store, seeds: int) -> tuple[tuple[Ent
         entries.append(Entry(name, "random", "", (), drawn))
     entries.append(Entry("band means", "band_means", "", (), (BandMeans.of_store(store),)))
     return tuple(entries), crop
+
+
+def _check_group(path: Path, runs: Sequence[Path], encoders: Sequence[PretrainedEncoder], seeds: int) -> None:
+    if len(runs) > 1 and len(runs) != seeds:
+        raise EvaluationError(f"{path} holds {len(runs)} runs and there are {seeds} seeds; give --seeds {len(runs)}")
+    for run, encoder in zip(runs, encoders, strict=True):
+        if (encoder.pretext, encoder.spec.model) != (encoders[0].pretext, encoders[0].spec.model):
+            raise EvaluationError(
+                f"{run} is another model than {runs[0]} or has other pretext tasks; name them one by one"
+            )
 
 
 def _common_crop(files: Sequence[Path], encoders: Sequence[PretrainedEncoder], store: Store) -> int:

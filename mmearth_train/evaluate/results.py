@@ -43,13 +43,17 @@ class Row:
 
 @dataclass(frozen=True)
 class EncoderSummary:
-    """An encoder that was compared: ``kind`` is pretrained, random or band_means; ``source`` a path or empty."""
+    """An encoder that was compared: ``kind`` is pretrained, random or band_means; ``source`` a path or empty.
+
+    ``effective_rank`` is that of its ``features`` over all tiles, for each of the encoders that it stands for.
+    """
 
     name: str
     kind: str
     source: str
     pretext: tuple[str, ...]
     features: int
+    effective_rank: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

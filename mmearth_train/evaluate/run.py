@@ -18,6 +18,7 @@ from mmearth_train.evaluate import targets
 from mmearth_train.evaluate.blocks import BLOCK_KM, FOLDS, block_ids
 from mmearth_train.evaluate.encoders import Entry, compared, encoder_file
 from mmearth_train.evaluate.gather import Gathered, gather
+from mmearth_train.evaluate.rank import effective_rank
 from mmearth_train.evaluate.results import FILE_NAME, EncoderSummary, Evaluation, EvaluationError, Skipped, save
 from mmearth_train.evaluate.scoring import Contestant, Protocol, Truth, UnscorableError, score, truth_of
 
@@ -31,7 +32,7 @@ class EvaluateConfig:
     store: Path
     """The store, finalised."""
     checkpoint: tuple[Path, ...]
-    """Exported encoders or folders of runs, at least one."""
+    """Exported encoders or folders of runs, at least one; a folder that holds one run for each seed is one encoder."""
     out: Path | None = None
     """Where the result goes; evaluation.json beside the first checkpoint unless given."""
     task: tuple[str, ...] = ()
@@ -46,14 +47,14 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     """Evaluate the encoders of ``config``, write the result and return it.
 
     Every tile of the store with complete sentinel2 takes part, whatever its split. Raises EvaluationError,
-    UnknownTargetError, CheckpointError or StoreError, each with one line that names the remedy.
+    UnknownTargetError, MissingModalityError, CheckpointError or StoreError, each with one line that names the remedy.
     """
-    chosen = targets.choose(config.task)
     protocols = tuple(dict.fromkeys(config.protocol))
     if not config.checkpoint or not protocols or config.seeds < 1:
         raise EvaluationError("there is nothing to evaluate; give at least one checkpoint, one protocol and one seed")
     paths = tuple({encoder_file(path): path for path in config.checkpoint}.values())
     store = open_store(config.store)
+    chosen = targets.choose(config.task, store.modalities)
     entries, crop = compared(paths, store, config.seeds)
     block = _blocks(store)
     out = _result_file(config.out or encoder_file(paths[0]).parent)
@@ -107,11 +108,12 @@ def _blocks(store: Store) -> NDArray[np.int64]:
 
 
 def _contestants(entries: Sequence[Entry], gathered: Gathered, seeds: int) -> list[Contestant]:
-    features = iter(gathered.features)
+    remaining = iter(gathered.features)
     contestants = []
     for entry in entries:
-        own = tuple(next(features) for _ in entry.encoders)
-        summary = EncoderSummary(entry.name, entry.kind, entry.source, entry.pretext, own[0].shape[1])
+        own = tuple(next(remaining) for _ in entry.encoders)
+        rank = tuple(effective_rank(features) for features in own)
+        summary = EncoderSummary(entry.name, entry.kind, entry.source, entry.pretext, own[0].shape[1], rank)
         contestants.append(Contestant(summary, own if len(own) == seeds else own * seeds))
     return contestants
 

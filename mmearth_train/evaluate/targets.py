@@ -5,9 +5,9 @@ Adding a target is adding one entry to ``TARGETS``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +26,15 @@ OCCURS = 0.01
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+Compute = Callable[[NDArray[np.generic]], tuple[NDArray[Any], NDArray[np.bool_]]]
 
 
 class UnknownTargetError(ValueError):
     """A name that is not a target; the message lists those that are."""
+
+
+class MissingModalityError(ValueError):
+    """A target is asked for whose modality the store does not hold; the message says how to get it."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class Target:
     given_away_by: tuple[str, ...]
     outputs: tuple[str, ...]
     units: str
-    compute: Callable[[NDArray[np.generic]], tuple[NDArray[np.generic], NDArray[np.bool_]]]
+    compute: Compute
     composition: bool = False
     """Whether the outputs are shares of one whole, of which only those that occur often enough are scored."""
 
@@ -85,6 +90,38 @@ def canopy_height(stored: NDArray[np.generic]) -> tuple[FloatArray, NDArray[np.b
     return (total / np.maximum(count, 1))[:, None], count >= MIN_VALID_FRACTION * height.shape[1]
 
 
+def _mean_share(
+    stored: NDArray[np.generic], name: str, band: str, whole: float
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """A band's mean over pixels with data as a share of ``whole``, (n, bands, y, x) → (n, 1)."""
+    modality = modalities.get(name)
+    values = stored[:, modality.bands.index(band)].reshape(len(stored), -1)
+    valid = modality.valid(values)
+    count = valid.sum(axis=1)
+    total = np.where(valid, values, 0).sum(axis=1, dtype=np.float64)
+    return (total / (whole * np.maximum(count, 1)))[:, None], count >= MIN_VALID_FRACTION * values.shape[1]
+
+
+def water_share(stored: NDArray[np.generic]) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Share of place and time under water from 1984 to 2021, (n, 2, y, x) → (n, 1)."""
+    return _mean_share(stored, "jrc_surface_water", "occurrence", 100.0)
+
+
+def built_share(stored: NDArray[np.generic]) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Share of the ground under roofs in 2020, (n, 2, y, x) → (n, 1)."""
+    return _mean_share(stored, "ghsl_built_surface", "built_surface", 10_000.0)
+
+
+def _present(share: Compute) -> Compute:
+    """Whether a share is at least ``OCCURS``: classes absent and present."""
+
+    def compute(stored: NDArray[np.generic]) -> tuple[IntArray, NDArray[np.bool_]]:
+        values, valid = share(stored)
+        return (values[:, 0] >= OCCURS).astype(np.int64), valid
+
+    return compute
+
+
 def biome(stored: NDArray[np.generic]) -> tuple[IntArray, NDArray[np.bool_]]:
     """Index of the RESOLVE biome, (n, 1) → (n,)."""
     valid = modalities.get("biome").valid(stored[:, 0])
@@ -92,6 +129,7 @@ def biome(stored: NDArray[np.generic]) -> tuple[IntArray, NDArray[np.bool_]]:
 
 
 _LAND_COVER = ("esa_worldcover", "dynamic_world")
+_PRESENCE = ("absent", "present")
 
 TARGETS: dict[str, Target] = {
     target.name: target
@@ -112,17 +150,49 @@ TARGETS: dict[str, Target] = {
             name="canopy_height", kind="regression", modality="canopy_height_eth",
             given_away_by=("canopy_height_eth",), outputs=("mean height",), units="m", compute=canopy_height,
         ),
+        Target(
+            name="water_share", kind="regression", modality="jrc_surface_water", given_away_by=_LAND_COVER,
+            outputs=("mean share",), units="1", compute=water_share,
+        ),
+        Target(
+            name="water_present", kind="classification", modality="jrc_surface_water", given_away_by=_LAND_COVER,
+            outputs=_PRESENCE, units="1", compute=_present(water_share),
+        ),
+        Target(
+            name="built_share", kind="regression", modality="ghsl_built_surface", given_away_by=_LAND_COVER,
+            outputs=("mean share",), units="1", compute=built_share,
+        ),
+        Target(
+            name="built_present", kind="classification", modality="ghsl_built_surface", given_away_by=_LAND_COVER,
+            outputs=_PRESENCE, units="1", compute=_present(built_share),
+        ),
     )
 }  # fmt: skip
-"""Every target by name."""
+"""Every target by name.
+
+Surface water and built-up surface are never pretext tasks. But both land cover maps have a class for each, so encoders
+that learned from those maps are said to have seen them.
+"""
 
 
-def choose(names: tuple[str, ...]) -> tuple[Target, ...]:
-    """The targets called ``names``, all of them where none is named; raises UnknownTargetError, listing the known."""
+def choose(names: tuple[str, ...], held: Collection[str]) -> tuple[Target, ...]:
+    """The targets called ``names``; where none is named, every one whose modality is among ``held``.
+
+    Raises UnknownTargetError, listing the known, and MissingModalityError where a named one's modality is not held.
+    """
     unknown = [name for name in names if name not in TARGETS]
     if unknown:
         raise UnknownTargetError(f"unknown task {unknown[0]!r}; choose from: {', '.join(TARGETS)}")
-    return tuple(TARGETS[name] for name in dict.fromkeys(names)) if names else tuple(TARGETS.values())
+    if not names:
+        return tuple(target for target in TARGETS.values() if target.modality in held)
+    chosen = tuple(TARGETS[name] for name in dict.fromkeys(names))
+    for target in chosen:
+        if target.modality not in held:
+            raise MissingModalityError(
+                f"task {target.name} needs {target.modality}, which the store lacks; "
+                f"collect one with --downstream {target.modality}"
+            )
+    return chosen
 
 
 def scored_outputs(fractions: FloatArray, block: IntArray) -> NDArray[np.bool_]:

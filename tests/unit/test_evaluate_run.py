@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from shutil import copytree
@@ -10,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from mmearth_data.modalities import STORED
 from mmearth_data.store import StoreError, open_store
 from mmearth_train.checkpoint import CheckpointError
 from mmearth_train.evaluate import EvaluateConfig, Evaluation, EvaluationError, evaluate, load_evaluation, table
 from mmearth_train.evaluate.gather import BandMeans, centre_crop, gather
-from mmearth_train.evaluate.targets import TARGETS, UnknownTargetError
+from mmearth_train.evaluate.targets import TARGETS, UnknownTargetError, choose
 from mmearth_train.model import MPMAE
 from mmearth_train.pretrained import FILE_NAME, export_encoder
 from mmearth_train.specification import specify
@@ -55,7 +57,7 @@ def test_every_combination_has_its_rows(evaluation: Evaluation) -> None:
     metrics = {"classification": ("macro_f1", "accuracy"), "regression": ("r2",)}
     assert scored == {
         (target.name, encoder, protocol, metric)
-        for target in TARGETS.values()
+        for target in choose((), [modality.name for modality in STORED])
         for encoder in ("all", "held-out", "random", "band means")
         for protocol in ("linear", "knn")
         for metric in metrics[target.kind]
@@ -191,3 +193,28 @@ def test_a_result_that_cannot_be_written_is_said_before_anything_is_computed(
     monkeypatch.setattr("mmearth_train.evaluate.run.gather", None)
     with pytest.raises(EvaluationError, match=r"cannot be made .*; choose another --out"):
         evaluate(EvaluateConfig(store=store, checkpoint=runs, out=tmp_path / "file" / "evaluation.json"))
+
+
+def test_a_folder_of_runs_is_one_encoder_with_a_run_for_each_seed(store: Path, tmp_path: Path) -> None:
+    group = tmp_path / "arm"
+    for seed, pretext in enumerate((("sentinel2",), ("sentinel2",))):
+        spec = specify(open_store(store), open_store(store).select("train"), "atto", 56, pretext, seed=seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            export_encoder(group / f"seed-{seed}" / FILE_NAME, spec, MPMAE(spec).encoder)
+    config = EvaluateConfig(
+        store=store, checkpoint=(group,), out=tmp_path, task=("canopy_height",), protocol=("linear",), seeds=SEEDS
+    )
+    evaluation = evaluate(config)
+    arm, random = ([row for row in evaluation.rows if row.encoder == name] for name in ("arm", "random"))
+    # Nothing was trained, and a run starts from the weights that the seed's random encoder has.
+    assert [row.seeds for row in arm] == [row.seeds for row in random]
+    summary, start = evaluation.encoders[:2]
+    assert summary.name == "arm"
+    assert summary.effective_rank == start.effective_rank
+    assert len(summary.effective_rank) == SEEDS
+    with pytest.raises(EvaluationError, match="holds 2 runs and there are 3 seeds; give --seeds 2"):
+        evaluate(EvaluateConfig(store=store, checkpoint=(group,), out=tmp_path, seeds=3))
+    export(group / "seed-1", store, ("sentinel2", "biome"))
+    with pytest.raises(EvaluationError, match="has other pretext tasks"):
+        evaluate(EvaluateConfig(store=store, checkpoint=(group,), out=tmp_path, seeds=SEEDS))

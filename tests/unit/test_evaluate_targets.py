@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from mmearth_data.modalities import BIOME_NAMES, MODALITIES, MODEL_INPUT_BANDS, WORLDCOVER_CLASSES
+from mmearth_data.modalities import BIOME_NAMES, MODALITIES, MODEL_INPUT_BANDS, STORED, WORLDCOVER_CLASSES
 from mmearth_train.evaluate.gather import BandMeans, centre_crop
-from mmearth_train.evaluate.targets import TARGETS, UnknownTargetError, choose, scored_outputs
+from mmearth_train.evaluate.targets import TARGETS, MissingModalityError, UnknownTargetError, choose, scored_outputs
 
 CODES = [value for value, _ in WORLDCOVER_CLASSES]
 
@@ -41,6 +41,33 @@ def test_canopy_height_is_the_mean_in_metres_over_pixels_with_an_estimate() -> N
     assert height[:2, 0].tolist() == [30.0, (7 * 10 + 26) / 8]
 
 
+def test_water_and_roofs_are_shares_over_valid_pixels() -> None:
+    rng = np.random.default_rng(3)
+    occurrence = rng.integers(0, 101, size=(30, 2, 6, 6)).astype(np.uint8)
+    occurrence[:5] = 0
+    occurrence[0, 0, 0, 0] = 35
+    occurrence[1, 0, 0, 0] = 37
+    share, _ = TARGETS["water_share"].compute(occurrence)
+    present, _ = TARGETS["water_present"].compute(occurrence)
+    for tile, value, there in zip(occurrence, share, present, strict=True):
+        expected = sum(int(v) for v in tile[0].ravel()) / 3600
+        assert value[0] == pytest.approx(expected)
+        assert there == (expected >= 0.01)
+    assert present[:2].tolist() == [0, 1]
+
+    surface = rng.integers(0, 10_001, size=(30, 2, 6, 6)).astype(np.uint16)
+    surface[rng.random(surface.shape) < 0.5] = 65535
+    share, valid = TARGETS["built_share"].compute(surface)
+    present, also_valid = TARGETS["built_present"].compute(surface)
+    assert 0 < valid.sum() < 30
+    assert (valid == also_valid).all()
+    for tile, value, ok in zip(surface, share, valid, strict=True):
+        known = [int(v) for v in tile[0].ravel() if v != 65535]
+        assert ok == (len(known) >= 18)
+        assert value[0] == pytest.approx(sum(known) / len(known) / 10_000)
+    assert present.tolist() == [int(value >= 0.01) for value in share[:, 0]]
+
+
 def test_biome_is_the_stored_class_and_an_unknown_one_takes_no_part() -> None:
     values, valid = TARGETS["biome"].compute(np.array([[3], [255], [13]], dtype=np.uint8))
     assert valid.tolist() == [True, False, True]
@@ -56,6 +83,8 @@ def test_biome_is_the_stored_class_and_an_unknown_one_takes_no_part() -> None:
         ("biome", ("sentinel2", "esa_worldcover", "canopy_height_eth"), False),
         ("canopy_height", ("canopy_height_eth",), True),
         ("canopy_height", (), False),
+        ("water_share", ("sentinel2", "biome", "era5"), False),
+        ("built_present", ("sentinel2", "esa_worldcover"), True),
     ],
 )
 def test_a_target_is_seen_when_a_pretext_task_held_it(target: str, pretext: tuple[str, ...], seen: bool) -> None:
@@ -64,16 +93,28 @@ def test_a_target_is_seen_when_a_pretext_task_held_it(target: str, pretext: tupl
 
 def test_pretext_tasks_that_give_targets_away_exist() -> None:
     for target in TARGETS.values():
-        assert target.modality in target.given_away_by
+        # What is only asked downstream is nobody's pretext task; everything else gives itself away.
+        assert (target.modality in target.given_away_by) == MODALITIES[target.modality].pretext
         assert all(MODALITIES[name].pretext for name in target.given_away_by)
 
 
 def test_no_task_means_all_and_an_unknown_one_lists_them() -> None:
-    assert [target.name for target in choose(())] == list(TARGETS)
-    assert [target.name for target in choose(("biome", "canopy_height", "biome"))] == ["biome", "canopy_height"]
+    assert [target.name for target in choose((), MODALITIES)] == list(TARGETS)
+    assert [target.name for target in choose(("biome", "canopy_height", "biome"), MODALITIES)] == [
+        "biome", "canopy_height",
+    ]  # fmt: skip
     with pytest.raises(UnknownTargetError, match=r"unknown task 'soil'; choose from: .*canopy_height") as error:
-        choose(("biome", "soil"))
+        choose(("biome", "soil"), MODALITIES)
     assert "\n" not in str(error.value)
+
+
+def test_a_store_is_asked_for_what_it_holds() -> None:
+    usual = [modality.name for modality in STORED]
+    assert [target.name for target in choose((), usual)] == [
+        "worldcover_class", "worldcover_fractions", "biome", "canopy_height",
+    ]  # fmt: skip
+    with pytest.raises(MissingModalityError, match=r"needs ghsl_built_surface.*--downstream ghsl_built_surface"):
+        choose(("biome", "built_share"), usual)
 
 
 def test_a_fraction_is_scored_when_its_class_occurs_in_ten_blocks() -> None:

@@ -68,7 +68,8 @@ def _cells(
     fields[_SEA] = 1.0
     if there.any():
         fields[:, there] = points.at(lon[there], lat[there], lambda block: _roofs(world, block, year))
-    return fields.reshape(3, height, _FINE, width, _FINE).mean(axis=(2, 4))
+    means: NDArray[np.float64] = fields.reshape(3, height, _FINE, width, _FINE).mean(axis=(2, 4))
+    return means
 
 
 def reader(world: World, band: str, year: int, grid: NativeGrid) -> Read:
