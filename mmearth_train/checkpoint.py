@@ -21,6 +21,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from mmearth_train.model import ModelSpec
+from mmearth_train.sharing import placed_like, whole
 
 FORMAT = "mmearth-checkpoint-1"
 FOLDER = "checkpoints"
@@ -123,14 +124,21 @@ def save_run(
     *,
     origin: dict[str, Any] | None = None,
     best: Best | None = None,
+    writes: bool = True,
 ) -> Path:
-    """Write the state after ``step`` steps and drop all but the last ``keep`` checkpoints and the best."""
-    tensors = {f"model.{name}": p for name, p in model.state_dict().items()}
+    """Write the state after ``step`` steps and drop all but the last ``keep`` checkpoints and the best.
+
+    Processes that share weights out must all come here; those whose ``writes`` is false only hand over their part.
+    """
+    tensors = {f"model.{name}": whole(p).cpu() for name, p in model.state_dict().items()}
     for name, parameter in model.named_parameters():
-        tensors |= {f"optimizer.{name}.{key}": value for key, value in optimizer.state[parameter].items()}
+        state = optimizer.state[parameter]
+        tensors |= {f"optimizer.{name}.{key}": whole(value).cpu() for key, value in state.items()}
+    path = _path(out, step)
+    if not writes:
+        return path
     header = {"format": FORMAT, "spec": spec.to_json(), "step": str(step), "settings": json.dumps(settings)}
     header |= {"origin": json.dumps(origin or {}), "best": json.dumps(best and asdict(best))}
-    path = _path(out, step)
     write(path, tensors, header)
     if best is not None:
         link_best(out, best)
@@ -187,7 +195,8 @@ def latest(out: Path) -> Checkpoint | None:
 
 def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Put a checkpoint's weights and moments into a model and its optimiser."""
-    model.load_state_dict(checkpoint.weights())
+    there, weights = model.state_dict(), checkpoint.weights()
+    model.load_state_dict({name: placed_like(t, there[name]) if name in there else t for name, t in weights.items()})
     for name, parameter in model.named_parameters():
         state = checkpoint.weights(f"optimizer.{name}.")
-        optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in state.items()}
+        optimizer.state[parameter] = {key: placed_like(value, parameter) for key, value in state.items()}

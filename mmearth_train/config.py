@@ -8,6 +8,7 @@ from typing import Literal
 
 from mmearth_train.precision import Device
 from mmearth_train.schedule import RECIPES, Preset, Recipe
+from mmearth_train.sharing import Weights
 
 WARMUP_SHARE = 0.2
 """The warm-up takes no more than this share of a run, as in the paper's 40 of 200 epochs."""
@@ -55,12 +56,16 @@ class PretrainConfig:
     """Where to train."""
     processes: int | None = None
     """Processes on this machine; by default one for each GPU, or one."""
+    weights: Weights = "auto"
+    """Each of several processes holds all weights and moments, or a share of them (FSDP2); auto shares huge's."""
     micro_batch: int | None = None
     """Samples that a process computes on at once, at most; by default 32 on a CPU and 1024 on a GPU."""
     threads: int | None = None
     """CPU threads of each process; by default one for each core, shared among the processes."""
     tensorboard: bool = False
     """Also write the figures, and reconstructions as pictures, to RUN/tensorboard."""
+    wandb: bool = False
+    """Also send them to Weights & Biases; WANDB_MODE=offline keeps them in RUN/wandb."""
 
 
 def recipe_of(config: PretrainConfig) -> Recipe:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 
@@ -56,8 +57,11 @@ class Processes:
         return said[0]
 
     def replicate(self, model: nn.Module, device: torch.device) -> nn.Module:
-        """``model`` with gradients averaged over all processes at the end of each backward pass."""
-        if self.world == 1:
+        """``model`` with gradients averaged over all processes at the end of each backward pass.
+
+        One whose weights are shared out does that by itself.
+        """
+        if self.world == 1 or isinstance(model, FSDPModule):
             return model
         devices = [device] if device.type == "cuda" else None
         with warnings.catch_warnings():

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
+from mmearth_train.distributed import ALONE, Processes
 from mmearth_train.loader import Loader
 from mmearth_train.validation import patches_of
 
@@ -16,10 +17,16 @@ Batch = dict[str, Tensor]
 
 
 class Feed:
-    """This process's share of each step of a run, ``at_once`` samples at a time at most."""
+    """This process's share of each step of a run, ``at_once`` samples at a time at most.
 
-    def __init__(self, loader: Loader, seed: int, at_once: int, device: torch.device) -> None:
+    Shares differ by one sample at most, yet all processes have equally many parts: they may gather weights for each.
+    """
+
+    def __init__(
+        self, loader: Loader, seed: int, at_once: int, device: torch.device, together: Processes = ALONE
+    ) -> None:
         self._loader, self._seed, self._at_once, self._device = loader, seed, at_once, device
+        self._together = together
         self.steps_per_epoch = loader.batches
 
     def steps(self, step: int, epochs: int) -> Iterator[tuple[Batch, ...]]:
@@ -27,7 +34,8 @@ class Feed:
         first = step % self.steps_per_epoch
         for epoch in range(step // self.steps_per_epoch, epochs):
             for batch in placed(self._masked(epoch, first), self._device):
-                yield parts_of(batch, self._at_once)
+                largest = self._together.largest(len(batch["level"]))
+                yield parts_of(batch, -(-largest // self._at_once))
             first = 0
 
     def _masked(self, epoch: int, first: int) -> Iterator[Batch]:
@@ -36,9 +44,8 @@ class Feed:
             yield {**batch, "visible": visible, "masked": masked}
 
 
-def parts_of(batch: Batch, at_once: int) -> tuple[Batch, ...]:
-    """A batch as views of as few equal parts as have no more than ``at_once`` samples; they differ by one at most."""
-    count = -(-len(batch["level"]) // at_once)
+def parts_of(batch: Batch, count: int) -> tuple[Batch, ...]:
+    """A batch as views of ``count`` equal parts; they differ by one sample at most."""
     cut = {name: values.tensor_split(count) for name, values in batch.items()}
     return tuple({name: parts[number] for name, parts in cut.items()} for number in range(count))
 

@@ -21,7 +21,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from mmearth_data.store import open_store
-from mmearth_train import checkpoint, distributed, launch, losses, resume, run_lock, schedule
+from mmearth_train import checkpoint, distributed, launch, losses, resume, run_lock, schedule, sharing
+from mmearth_train.boards import boards_of
 from mmearth_train.checkpoint import Best
 from mmearth_train.config import PretrainConfig, RunError, recipe_of
 from mmearth_train.distributed import ALONE, Processes
@@ -117,7 +118,7 @@ class Run:
                 "use fewer --processes or a larger --batch-size"
             )
         self.whole = in_a_step <= at_once * together.world
-        self.feed = Feed(loader, config.seed, at_once, self.device)
+        self.feed = Feed(loader, config.seed, at_once, self.device, together)
         self.val = np.array_split(val, together.world)[together.rank]
         self.validation = Loader(
             store,
@@ -135,6 +136,9 @@ class Run:
             torch.manual_seed(config.seed)
             self.model = MPMAE(self.spec)
         self.model.to(self.device)
+        self.shared = sharing.shares(config.weights, config.model, together)
+        if self.shared:
+            sharing.share(self.model, together, self.device)
         self.optimizer = schedule.optimizer(self.model, self.model.decays, self.recipe)
         self.best: Best | None = None
 
@@ -147,7 +151,8 @@ class Run:
             self.console.print(f"resuming after step {last.step} of {self.steps}")
             step, self.best = last.step, last.best
         stop = Stop()
-        with stop.listening(), Watch(config.out, config.tensorboard and self.together.first, step) as watch:
+        boards = boards_of(config, self.origin, step) if self.together.first else []
+        with stop.listening(), Watch(config.out, boards) as watch:
             try:
                 step, asked = self._loop(step, stop, watch)
             except torch.OutOfMemoryError as error:
@@ -157,8 +162,8 @@ class Run:
             if asked == signal.SIGINT:
                 raise KeyboardInterrupt
             raise SystemExit(0)
-        if self.together.first:
-            export_encoder(config.out / ENCODER_FILE, self.spec, self.model.encoder)
+        if self.together.first or self.shared:
+            export_encoder(config.out / ENCODER_FILE, self.spec, self.model.encoder, writes=self.together.first)
         self.together.largest(0)  # nobody looks for the last checkpoint before it is there
         return checkpoint.found(config.out)[-1]
 
@@ -174,7 +179,7 @@ class Run:
             since, seen = time.perf_counter(), 0
             for batches in feed.steps(step, self.recipe.epochs):
                 rate = self.recipe.rate(step / feed.steps_per_epoch)
-                log_vars = self.model.log_vars.detach().clone()
+                log_vars = sharing.whole(self.model.log_vars.detach()).clone()
                 logs = (step + 1) % config.log_every == 0 or step + 1 == self.steps
                 found = learn(batches, rate, norm=logs)
                 step, seen = step + 1, seen + sum(len(batch["level"]) for batch in batches)
@@ -194,7 +199,7 @@ class Run:
                     self._check_finite(step)
                 if validates:
                     saves |= self._validate(step, watch)
-                if saves and self.together.first:
+                if saves and (self.together.first or self.shared):
                     self._save(step)
                 since += time.perf_counter() - paused
                 progress.update(bar, completed=step)
@@ -223,20 +228,22 @@ class Run:
 
     def _check_finite(self, step: int) -> None:
         """DivergedError if a weight is not finite, as after a step whose loss was not; waits for a GPU."""
-        if not torch.stack([p.detach().isfinite().all() for p in self.model.parameters()]).all():
+        finite = torch.stack([sharing.own(p.detach()).isfinite().all() for p in self.model.parameters()]).all()
+        if self.together.largest(int(not finite)):
             raise _diverged("a weight", step)
 
     def _validate(self, step: int, watch: Watch) -> bool:
         """Validate on every process's share; returns whether the result is the best of a trained model so far."""
-        found = validate(self.model, self.validation if len(self.val) else None, self.device, self.together)
-        if not found.tasks:
-            return False
-        if not np.isfinite(list(found.tasks.values())).all():
-            raise _diverged("the validation loss", step)
-        line = {"split": "val", "epoch": step / self.feed.steps_per_epoch, "step": step, **dataclasses.asdict(found)}
-        if self.together.first:
-            watch.line({**line, "score": found.score})
-            watch.pictures(step, self.model, self.store, self.val)
+        with sharing.gathered(self.model):
+            found = validate(self.model, self.validation if len(self.val) else None, self.device, self.together)
+            if not found.tasks:
+                return False
+            if not np.isfinite(list(found.tasks.values())).all():
+                raise _diverged("the validation loss", step)
+            line = {"epoch": step / self.feed.steps_per_epoch, "step": step, **dataclasses.asdict(found)}
+            if self.together.first:
+                watch.line({"split": "val", **line, "score": found.score})
+                watch.pictures(step, self.model, self.store, self.val)
         if step == 0 or (self.best is not None and found.score >= self.best.score):
             return False
         self.best = Best(step, found.score)
@@ -245,7 +252,7 @@ class Run:
     def _save(self, step: int) -> None:
         out, keep = self.config.out, self.config.keep
         state = self.model, self.optimizer, self.spec, step, self.settings
-        checkpoint.save_run(out, *state, keep, origin=self.origin, best=self.best)
+        checkpoint.save_run(out, *state, keep, origin=self.origin, best=self.best, writes=self.together.first)
 
     def _out_of_memory(self) -> GpuMemoryError:
         at_once = self.config.micro_batch or MICRO_BATCH[self.device.type]

@@ -17,6 +17,7 @@ from mmearth_train import checkpoint, official
 from mmearth_train.checkpoint import CheckpointError
 from mmearth_train.encoder import Encoder, Stem
 from mmearth_train.model import INPUT, ModelSpec
+from mmearth_train.sharing import whole
 from mmearth_train.tasks import Standardise
 
 FORMAT = "mmearth-encoder-1"
@@ -91,10 +92,14 @@ class PretrainedEncoder(nn.Module):
         return self.forward(images, level).mean((2, 3))
 
 
-def export_encoder(path: Path, spec: ModelSpec, encoder: Encoder) -> None:
-    """Write an encoder's weights and its specification."""
-    header = {"format": FORMAT, "spec": spec.to_json()}
-    checkpoint.write(path, {f"encoder.{name}": p for name, p in encoder.state_dict().items()}, header)
+def export_encoder(path: Path, spec: ModelSpec, encoder: Encoder, *, writes: bool = True) -> None:
+    """Write an encoder's weights and its specification.
+
+    Processes that share weights out must all come here; those whose ``writes`` is false only hand over their part.
+    """
+    tensors = {f"encoder.{name}": whole(p).cpu() for name, p in encoder.state_dict().items()}
+    if writes:
+        checkpoint.write(path, tensors, {"format": FORMAT, "spec": spec.to_json()})
 
 
 def load_encoder(path: str | Path, *, statistics: str | Path | None = None, stem: Stem = "same") -> PretrainedEncoder:

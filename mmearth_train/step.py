@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from mmearth_train import losses
 from mmearth_train.distributed import Processes
 from mmearth_train.model import MPMAE, Losses
 from mmearth_train.precision import autocast
+from mmearth_train.sharing import whole
 
 if TYPE_CHECKING:
     from mmearth_train.feed import Batch
@@ -61,7 +63,7 @@ class Step:
                 objective.backward()  # type: ignore[no-untyped-call]
             sums.append(found.sums.detach())
         gradients = [p.grad for p in self._model.parameters() if p.grad is not None]
-        gradient_norm = torch.nn.utils.get_total_norm(gradients) if norm else None
+        gradient_norm = whole(torch.nn.utils.get_total_norm(gradients)) if norm else None
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.step()
@@ -71,7 +73,9 @@ class Step:
 
     def _kept_back(self, more: bool) -> AbstractContextManager[None]:
         """Gradients are exchanged after the last micro-batch only."""
-        if more and isinstance(self._replica, DistributedDataParallel):
+        if isinstance(self._replica, FSDPModule):
+            self._replica.set_requires_gradient_sync(not more)
+        elif more and isinstance(self._replica, DistributedDataParallel):
             return self._replica.no_sync()
         return nullcontext()
 

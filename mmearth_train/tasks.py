@@ -141,7 +141,7 @@ class Standardise(nn.Module):
     def _rows(self, level: Integer[Tensor, " N"], ndim: int) -> tuple[Tensor, Tensor]:
         """Each sample's mean and standard deviations, shaped to go with ``ndim`` dimensions."""
         row = level.long() if len(self.mean) > 1 else torch.zeros_like(level, dtype=torch.long)
-        shape = (len(row), *(1,) * (ndim - 2), -1)
+        shape = (len(row), *(1,) * (ndim - 2), self.mean.shape[1])
         return self.mean[row].view(shape), self.std[row].view(shape)
 
 

@@ -1,10 +1,11 @@
-"""Where a run's figures go: JSON lines always, TensorBoard where it is asked for."""
+"""Where a run's figures go: JSON lines always, boards where they are asked for."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +13,10 @@ from numpy.typing import NDArray
 from mmearth_data.modalities import MODEL_INPUT_BANDS
 from mmearth_data.store import Store
 from mmearth_train import metrics
-from mmearth_train.config import RunError
+from mmearth_train.boards import Board
 from mmearth_train.model import INPUT, MPMAE
 from mmearth_train.reconstruct import reconstruct_with
 
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-
-FOLDER = "tensorboard"
 SHOWN = 4
 """Tiles in a picture of reconstructions."""
 _RGB = tuple(MODEL_INPUT_BANDS.index(band) for band in ("B4", "B3", "B2"))
@@ -28,56 +25,54 @@ _EMPTY = 0.5
 
 
 class Watch:
-    """Writes the metrics of a run from ``step`` on; a context that leaves nothing unwritten."""
+    """Writes the metrics of a run into its folder and onto ``boards``; a context that leaves nothing unwritten."""
 
-    def __init__(self, out: Path, tensorboard: bool, step: int) -> None:
-        self._out = out
-        self._writer = _writer(out / FOLDER, step) if tensorboard else None
+    def __init__(self, out: Path, boards: Sequence[Board] = ()) -> None:
+        self._out, self._boards = out, boards
 
     def __enter__(self) -> Watch:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        for board in self._boards:
+            board.close(failed=error is not None)
 
     def line(self, line: dict[str, Any]) -> None:
         """Write one line of metrics: losses by task under ``tasks``, numbers, and ``split`` and ``step``."""
         metrics.append(self._out, line)
-        if self._writer is None:
-            return
-        for name, value in line.items():
-            if isinstance(value, dict):
-                for task, number in value.items():
-                    self._writer.add_scalar(f"{name} {line['split']}/{task}", number, line["step"])
-            elif isinstance(value, float):
-                self._writer.add_scalar(f"{line['split']}/{name}", value, line["step"])
+        shown = figures(line)
+        for board in self._boards:
+            board.figures(line["step"], shown)
 
     def pictures(self, step: int, model: MPMAE, store: Store, rows: NDArray[np.int64]) -> None:
         """Reconstructions of the first of ``rows``: a tile's input, then prediction and target of each task."""
-        if self._writer is None or not len(rows):
+        if not self._boards or not len(rows):
             return
         found = reconstruct_with(model, store, rows[:SHOWN])
         names = [key.removesuffix(".prediction") for key in found if key.endswith(".prediction")]
-        for name in names:
-            target = found[f"{name}.target"].astype(np.float64)
-            low, high = _stretch(target)
-            seen = [found[f"{INPUT}.input"].astype(np.float64)] if name == INPUT else []
-            strips = [_shades(values, name, low, high) for values in (*seen, found[f"{name}.prediction"], target)]
-            picture = np.concatenate([np.concatenate(list(strip), axis=1) for strip in strips], axis=0)
-            self._writer.add_image(f"reconstructions/{name}", picture, step, dataformats="HWC")
-        self._writer.flush()
+        shown = {f"reconstructions/{name}": _strips(found, name) for name in names}
+        for board in self._boards:
+            board.pictures(step, shown)
 
 
-def _writer(folder: Path, step: int) -> SummaryWriter:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise RunError(
-            "--tensorboard needs the package tensorboard; install it with: pip install tensorboard"
-        ) from error
-    # What an earlier process wrote after the step that it is resumed from is written again.
-    return SummaryWriter(str(folder), purge_step=step + 1)
+def figures(line: dict[str, Any]) -> dict[str, float]:
+    """The numbers of a line of metrics by the names that boards show: ``train/loss``, ``tasks val/aster`` and so on."""
+    found: dict[str, float] = {}
+    for name, value in line.items():
+        if isinstance(value, dict):
+            found |= {f"{name} {line['split']}/{task}": number for task, number in value.items()}
+        elif isinstance(value, float):
+            found[f"{line['split']}/{name}"] = value
+    return found
+
+
+def _strips(found: dict[str, NDArray[np.generic]], name: str) -> NDArray[np.float64]:
+    """One task's picture: tiles side by side, the input where it is predicted, the prediction, and the target."""
+    target = found[f"{name}.target"].astype(np.float64)
+    low, high = _stretch(target)
+    seen = [found[f"{INPUT}.input"].astype(np.float64)] if name == INPUT else []
+    strips = [_shades(values, name, low, high) for values in (*seen, found[f"{name}.prediction"], target)]
+    return np.concatenate([np.concatenate(list(strip), axis=1) for strip in strips], axis=0)
 
 
 def _stretch(target: NDArray[np.float64]) -> tuple[float, float]:

@@ -33,7 +33,7 @@ def weight_gradient(x: Tensor, grad: Tensor, sites: Sites, kernel: int) -> Tenso
     height, width = x.shape[2:4]
     row_at = np.full((len(x), sites.side * height + 2 * pad, sites.side * width + 2 * pad), -1, dtype=np.int32)
     _number(sites.visible.numpy(), sites.side, height, width, pad, row_at)
-    threads = min(torch.get_num_threads(), len(x))
+    threads = max(1, min(torch.get_num_threads(), len(x)))
     sums = np.zeros((threads, kernel, kernel, channels), dtype=x.numpy().dtype)
     rows = x.reshape(-1, channels).numpy(), grad.reshape(-1, channels).numpy()
     parts = np.array_split(row_at, threads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from mmearth_train.config import PretrainConfig, RunError
 from mmearth_train.distributed import Processes
 from mmearth_train.launch import launch
 from mmearth_train.pretrain import Run, pretrain
+from mmearth_train.pretrained import load_encoder
 from tests.pretraining import ONLY_AT_THE_END, ROOT, command, configure, pretrain_in_double
 from tests.synthetic import make_store
 
@@ -48,7 +50,8 @@ def single(store: Path, tmp_path_factory: pytest.TempPathFactory) -> PretrainCon
 
 @pytest.fixture(scope="module")
 def double(store: Path, tmp_path_factory: pytest.TempPathFactory) -> PretrainConfig:
-    config = configure(store, tmp_path_factory.mktemp("together") / "double", **SMALL)
+    out = tmp_path_factory.mktemp("together") / "double"
+    config = configure(store, out, **{**SMALL, "save_every": 10})
     pretrain_in_double(config)
     return config
 
@@ -100,6 +103,23 @@ def test_two_processes_of_torchrun_in_parts_equal_one_in_single_precision(
     assert result.returncode == 0, result.stderr
     assert distance(final(config.out), final(single.out)) < 1e-4
     assert [line["step"] for line in lines(config.out)] == [line["step"] for line in lines(single.out)]
+
+
+def test_processes_that_share_weights_out_carry_on_what_one_began(double: PretrainConfig, tmp_path: Path) -> None:
+    """Half the weights, gradients and moments each; in parts, of which the smaller share's last is empty."""
+    config = dataclasses.replace(double, out=tmp_path / "shared", weights="shared", micro_batch=1, resume=True)
+    shutil.copytree(double.out, config.out)
+    checkpoint.found(config.out)[-1].unlink()
+    (config.out / "encoder.safetensors").unlink()
+    assert launch(pretrain_in_double, config, 2) == checkpoint.found(config.out)[-1]
+    assert distance(final(config.out), final(double.out)) < 1e-10
+    for ours, theirs in zip(lines(config.out), lines(double.out), strict=True):
+        assert ours["tasks"] == pytest.approx(theirs["tasks"], rel=1e-9)
+        if theirs["split"] == "train":
+            assert ours["log_vars"] == pytest.approx(theirs["log_vars"], rel=1e-9, abs=1e-12)
+            assert ours["gradient_norm"] == pytest.approx(theirs["gradient_norm"], rel=1e-9)
+    exported = load_encoder(config.out).state_dict()
+    assert all(torch.equal(t, final(config.out)[f"model.{name}"].float()) for name, t in exported.items())
 
 
 def wait_for(path: Path, count: int, process: subprocess.Popen[str]) -> None:

@@ -1,22 +1,32 @@
-"""A run's figures and pictures in TensorBoard are those of its metrics."""
+"""A run's figures and pictures in TensorBoard and Weights & Biases are those of its metrics."""
 
 from __future__ import annotations
 
 import dataclasses
 import io
 import json
+import os
+import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from wandb.proto.wandb_internal_pb2 import Record
 
+from mmearth_train import run_lock
+from mmearth_train.boards import boards_of
+from mmearth_train.config import RunError
 from mmearth_train.pretrain import pretrain
 from tests.pretraining import ONLY_AT_THE_END, ROOT, STEPS, command, configure
 from tests.synthetic import make_store
+
+KEPT = 5
+"""Steps of the run whose checkpoints are there when it is resumed."""
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +34,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was resumed after it had logged more than it had saved."""
     folder = tmp_path_factory.mktemp("watching")
     store = make_store(folder / "store", rows=28, tile_pixels=64, shard_rows=28, seed=1)
-    config = configure(store, folder / "run", model="mini", pretext="sentinel2,aster,biome", tensorboard=True)
-    pretrain(config)
-    for path in sorted((config.out / "checkpoints").glob("step-*"))[STEPS // 2 + 1 :]:
-        path.unlink()
-    pretrain(dataclasses.replace(config, resume=True, save_every=ONLY_AT_THE_END))
+    config = configure(store, folder / "run", model="mini", pretext="sentinel2,aster,biome")
+    config = dataclasses.replace(config, tensorboard=True, wandb=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "offline")
+        pretrain(config)
+        for path in sorted((config.out / "checkpoints").glob("step-*"))[KEPT:]:
+            path.unlink()
+        pretrain(dataclasses.replace(config, resume=True, save_every=ONLY_AT_THE_END))
     return config.out
 
 
@@ -69,6 +82,46 @@ def test_pictures_show_input_prediction_and_target(events: EventAccumulator) -> 
     assert grey[0].mean() == pytest.approx(30 / 49, abs=0.01)
 
 
+def records(path: Path) -> Iterator[Record]:
+    """What a file of an offline run holds: protobuf messages in LevelDB's log format, blocks of 32 KiB."""
+    content, at, message = path.read_bytes(), 7, b""
+    while at < len(content):
+        left = 32768 - at % 32768
+        if left < 7:
+            at += left
+            continue
+        _, length, kind = struct.unpack_from("<IHB", content, at)
+        message += content[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):
+            yield Record.FromString(message)
+            message = b""
+
+
+def test_weights_and_biases_has_the_figures_and_pictures_as_one_run(run: Path) -> None:
+    """Twice the same run: what a resumed one did again is there a second time, with the same values."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    files = sorted(run.glob("wandb/offline-run-*/run-*.wandb"))
+    assert len(files) == 2
+    begun, rows = [], []
+    for record in (record for path in files for record in records(path)):
+        kind = record.WhichOneof("record_type")
+        if kind == "run":
+            begun.append((record.run.project, record.run.display_name, record.run.run_id))
+        if kind == "history":
+            items = record.history.item
+            rows.append({item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items})
+    assert set(begun) == {("mmearth", "run", (run / "wandb" / "id").read_text())}
+    for line in lines:
+        name = f"tasks {line['split']}/aster"
+        found = [row for row in rows if row["step"] == line["step"] and name in row]
+        assert len(found) == (2 if line["step"] > KEPT else 1)
+        for row in found:
+            assert row[name] == pytest.approx(line["tasks"]["aster"])
+    pictures = run.glob("wandb/offline-run-*/files/media/images/reconstructions/sentinel2_*.png")
+    assert {np.asarray(Image.open(path)).shape[0] for path in pictures} == {3 * 56}
+
+
 def test_without_the_package_one_line_says_what_to_install(run: Path, tmp_path: Path) -> None:
     config = configure(run.parent / "store", tmp_path / "run", model="mini", tensorboard=True)
     without = (
@@ -80,3 +133,24 @@ def test_without_the_package_one_line_says_what_to_install(run: Path, tmp_path: 
     assert result.stderr.strip().splitlines() == [
         "mmearth pretrain: --tensorboard needs the package tensorboard; install it with: pip install tensorboard"
     ]
+
+
+def test_without_wandb_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    message = r"^--wandb needs the package wandb; install it with: pip install 'mmearth\[wandb\]'$"
+    with pytest.raises(RunError, match=message):
+        boards_of(configure(tmp_path, tmp_path / "run", wandb=True), {}, 0)
+
+
+def test_without_a_key_one_line_says_what_to_do_and_the_folder_stays_unused(run: Path, tmp_path: Path) -> None:
+    config = configure(run.parent / "store", tmp_path / "run", model="mini", wandb=True)
+    changes = {"WANDB_MODE": "online", "WANDB_API_KEY": "", "NETRC": str(tmp_path / "netrc")}
+    environment = {**os.environ, **changes}
+    result = subprocess.run(
+        command(config), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert result.returncode == 2
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("mmearth")]
+    assert line.startswith("mmearth pretrain: Weights & Biases does not start (No API key configured")
+    assert line.endswith("; mend that, or set WANDB_MODE=offline")
+    assert not run_lock.used(config.out)
