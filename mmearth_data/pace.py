@@ -26,7 +26,7 @@ DECREASE = 0.7
 INCREASE = 0.25
 """A window of answers adds this much: each probe above the service's limit costs a refusal, so they are rare."""
 _LOOK_SECONDS = 0.25
-"""How often who waits for a turn looks whether the run is to end."""
+"""How often who is next looks, for all who wait, whether their work is to end."""
 
 
 def rate_share(slots: int) -> float:
@@ -110,11 +110,12 @@ def repeating() -> bool:
 
 @dataclass(order=True)
 class _Place:
-    """A thread in the queue; only the first is woken, so that many may wait."""
+    """A thread in the queue; only the first wakes by itself or for a place, so that many may wait at no cost."""
 
     order: int
     ticket: int
     woken: threading.Condition = field(compare=False)
+    ends: Callable[[], bool] = field(compare=False)
 
 
 class Pacer:
@@ -154,16 +155,19 @@ class Pacer:
 
     def _enter(self, caller: _Caller) -> int:
         with self._lock:
-            me = _Place(caller.order, next(self._tickets), threading.Condition(self._lock))
+            me = _Place(caller.order, next(self._tickets), threading.Condition(self._lock), caller.ends)
             heapq.heappush(self._queue, me)
             try:
                 while (delay := self._delay(me)) > 0:
                     if caller.ends():
                         raise Interrupted("stopped before a request was sent; run again to carry on")
-                    me.woken.wait(min(delay, _LOOK_SECONDS))
+                    if self._queue[0] is me:
+                        me.woken.wait(min(delay, _LOOK_SECONDS))
+                        self._wake_those_that_end()
+                    else:
+                        me.woken.wait()
             finally:
-                self._queue.remove(me)
-                heapq.heapify(self._queue)
+                self._leave(me)
                 self._wake_first()
             self._under_way += 1
             self._next_start = max(time.monotonic(), self._next_start) + self._interval
@@ -175,9 +179,21 @@ class Pacer:
             return math.inf
         return max(0.0, self._next_start - time.monotonic())
 
+    def _leave(self, me: _Place) -> None:
+        if self._queue[0] is me:
+            heapq.heappop(self._queue)
+        else:
+            self._queue.remove(me)
+            heapq.heapify(self._queue)
+
     def _wake_first(self) -> None:
         if self._queue:
             self._queue[0].woken.notify()
+
+    def _wake_those_that_end(self) -> None:
+        for place in self._queue:
+            if place.ends():
+                place.woken.notify()
 
 
 class Pacers:

@@ -1,6 +1,7 @@
 """Sending requests: the one place where they are repeated, and the threads that send them.
 
-The loop is our own because a wait of a retrying library cannot be cut short when the run is asked to stop.
+tenacity repeats them; what is ours is how failures are counted, and a wait that ends when the run is to end (stamina,
+which connecting uses, has no such wait).
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TypeVar
+
+import tenacity
 
 from mmearth_data.pace import Interrupted, on_behalf_of
 from mmearth_data.source import Corrupt, Quota, SourceError, Transient
@@ -62,55 +65,74 @@ class Requests:
 
     def call(self, request: Callable[[], _Result]) -> _Result:
         """The result of ``request``, repeated while that may help; raises its last failure, or Interrupted."""
-        failures: Counter[type[Exception]] = Counter()
-        payloads: set[bytes] = set()
-        last: SourceError | None = None
-        gives_up = time.monotonic() + self._retry.timeout
-        while True:
-            try:
-                with on_behalf_of(self._order, self._ends, repeated=last is not None):
-                    self._count()
-                    return request()
-            except (Corrupt, Quota, Transient) as error:
-                last = error
-            except Interrupted:
-                if last is None:
-                    raise
-                raise last from None
-            failures[type(last)] += 1
-            logger.info("failure %d of a request: %s", failures.total(), last)
-            attempts = self._retry.attempts
-            if isinstance(last, Corrupt):
-                payloads.add(last.payload)
-                last.same_each_time = failures[Corrupt] > 1 and len(payloads) == 1
-                attempts = min(attempts, self._retry.corrupt_attempts)
-            pause = self._pause(last, failures[type(last)])
-            exhausted = failures[type(last)] >= attempts or failures.total() >= self._retry.attempts
-            if exhausted or time.monotonic() + pause > gives_up or not self._wait(pause):
-                raise last
+        failures = _Failures(self._retry)
+        repeating = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(failures.may_pass),
+            wait=failures.pause,
+            stop=failures.exhausted,
+            sleep=self._wait,
+            reraise=True,
+        )
+        try:
+            result: _Result = repeating(self._send, request, failures)
+            return result
+        except Interrupted:
+            if failures.last is None:
+                raise
+            raise failures.last from None
 
-    def _count(self) -> None:
-        with self._lock:
-            self.sent += 1
+    def _send(self, request: Callable[[], _Result], failures: _Failures) -> _Result:
+        with on_behalf_of(self._order, self._ends, repeated=failures.last is not None):
+            with self._lock:
+                self.sent += 1
+            return request()
 
-    def _pause(self, error: SourceError, failures: int) -> float:
-        """Seconds to wait after so many failures of this kind: exponential with jitter (Brooker 2015, AWS)."""
-        retry = self._retry
-        if isinstance(error, Quota):
-            return min(retry.quota_wait * 2.0 ** (failures - 1), retry.wait_max) * random.uniform(1.0, 1.5)
-        return min(retry.wait_initial * 2.0 ** (failures - 1) + random.uniform(0, retry.wait_jitter), retry.wait_max)
-
-    def _wait(self, seconds: float) -> bool:
-        """Whether all of a wait passed before the end of the work."""
+    def _wait(self, seconds: float) -> None:
+        """Pass the time; raises Interrupted where the work ends before."""
         ends = time.monotonic() + seconds
-        while (left := ends - time.monotonic()) > 0:
-            if self._ends():
-                return False
+        while (left := ends - time.monotonic()) > 0 and not self._ends():
             self.stopping.wait(min(left, _LOOK_SECONDS))
-        return not self._ends()
+        if self._ends():
+            raise Interrupted("stopped before a request was repeated; run again to carry on")
 
     def _ends(self) -> bool:
         return self.stopping.is_set() or self._stopping_outside()
+
+
+class _Failures:
+    """The failures of one request so far, and what follows from them."""
+
+    def __init__(self, retry: Retry) -> None:
+        self._retry = retry
+        self._counts: Counter[type] = Counter()
+        self._payloads: set[bytes] = set()
+        self.last: SourceError | None = None
+
+    def may_pass(self, error: BaseException) -> bool:
+        """Whether a failure is of a kind that repeating may help against; it is counted."""
+        if not isinstance(error, Corrupt | Quota | Transient):
+            return False
+        self.last = error
+        self._counts[type(error)] += 1
+        logger.info("failure %d of a request: %s", self._counts.total(), error)
+        if isinstance(error, Corrupt):
+            self._payloads.add(error.payload)
+            error.same_each_time = self._counts[Corrupt] > 1 and len(self._payloads) == 1
+        return True
+
+    def exhausted(self, state: tenacity.RetryCallState) -> bool:
+        """Whether there were as many as there may be, in all or of the last one's kind, or no time is left."""
+        most = self._retry.attempts
+        of_this_kind = min(most, self._retry.corrupt_attempts) if isinstance(self.last, Corrupt) else most
+        many = self._counts[type(self.last)] >= of_this_kind or self._counts.total() >= most
+        return many or tenacity.stop_before_delay(self._retry.timeout)(state)
+
+    def pause(self, _: tenacity.RetryCallState) -> float:
+        """Seconds to wait after so many of the last one's kind: exponential with jitter (Brooker 2015, AWS)."""
+        retry, failures = self._retry, self._counts[type(self.last)]
+        if isinstance(self.last, Quota):
+            return min(retry.quota_wait * 2.0 ** (failures - 1), retry.wait_max) * random.uniform(1.0, 1.5)
+        return min(retry.wait_initial * 2.0 ** (failures - 1) + random.uniform(0, retry.wait_jitter), retry.wait_max)
 
 
 def run_all(work: Callable[[_Item], None], items: Sequence[_Item], workers: int, stopping: threading.Event) -> None:

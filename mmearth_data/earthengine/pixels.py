@@ -11,7 +11,8 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from mmearth_data import grid
-from mmearth_data.earthengine.images import NOTHING_THERE, TOLD_APART, Cell, tile_image
+from mmearth_data.earthengine.images import NOTHING_THERE, TOLD_APART, Cell
+from mmearth_data.earthengine.templates import tile_expression
 from mmearth_data.modalities import PIXEL, Modality
 from mmearth_data.source import Absence, Acquisition, Corrupt, Tile
 
@@ -30,7 +31,7 @@ def request_body(acquisition: Acquisition, wanted: Sequence[Modality] = PIXEL) -
     cells = grid.decode(acquisition.location_id)
     cell = Cell(f"EPSG:{int(cells.epsg[0])}", int(cells.x0[0]), int(cells.y0[0]), int(cells.pixels[0]))
     return {
-        "expression": tile_image(acquisition, cell, requested(acquisition, wanted)),
+        "expression": tile_expression(acquisition, cell, requested(acquisition, wanted)),
         "fileFormat": "NPY",
         "grid": {
             "dimensions": {"width": cell.pixels, "height": cell.pixels},
@@ -99,10 +100,10 @@ def _structured(payload: bytes) -> NDArray[np.void]:
     except ValueError as error:
         raise Corrupt(f"the pixels are not an NPY array: {' '.join(str(error).split())}", payload) from error
     expected = int(np.prod(shape)) * dtype.itemsize
-    body = payload[buffer.tell() :]
-    if dtype.hasobject or fortran_order or len(body) != expected:
-        raise Corrupt(f"the pixels are cut short or malformed: {len(body)} bytes of {expected}", payload)
-    array: NDArray[np.void] = np.frombuffer(body, dtype=dtype).reshape(shape)
+    start = buffer.tell()
+    if dtype.hasobject or fortran_order or len(payload) - start != expected:
+        raise Corrupt(f"the pixels are cut short or malformed: {len(payload) - start} bytes of {expected}", payload)
+    array: NDArray[np.void] = np.frombuffer(payload, dtype=dtype, offset=start).reshape(shape)
     return array
 
 
