@@ -34,8 +34,8 @@ Native = Callable[[Window, Frames], Pixels]
 class Band:
     """A band: name, NumPy dtype name, native grid (None for constants and composites) and how to evaluate it.
 
-    ``extent`` (degrees) bounds where it can be valid. ``tiles`` are the parts of a band whose image lies on several
-    native grids: each of them is resampled on its own.
+    ``extent`` (degrees) bounds where it can be valid, ``window`` which native pixels were clipped out. ``tiles`` are
+    the parts of a band whose image lies on several native grids: each of them is resampled on its own.
     """
 
     name: str
@@ -44,6 +44,14 @@ class Band:
     pixels: Evaluate
     extent: BaseGeometry | None = None
     tiles: tuple[Band, ...] = ()
+    window: Window | None = None
+
+    @property
+    def part(self) -> Window | None:
+        """The native pixels that the band consists of; None if they have no end."""
+        if self.window is not None or self.grid is None or self.grid.shape is None:
+            return self.window
+        return Window(0, 0, *self.grid.shape)
 
 
 def nothing(grid: PixelGrid, dtype: str) -> Pixels:

@@ -6,13 +6,18 @@ that says which.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from mmearth_data.emulator.bands import constant
 from mmearth_data.emulator.collections import Query, is_collection
 from mmearth_data.emulator.errors import ServiceError
+from mmearth_data.emulator.frames import affine
 from mmearth_data.emulator.geojson import geometry_of
+from mmearth_data.emulator.joins import Join
+from mmearth_data.emulator.kernels import Kernel
+from mmearth_data.emulator.reducers import Reducer
 from mmearth_data.emulator.registry import ALGORITHMS, Algorithm, Context
 from mmearth_data.emulator.values import (
     Date,
@@ -22,7 +27,6 @@ from mmearth_data.emulator.values import (
     Geometry,
     Image,
     Projection,
-    Reducer,
     moment,
 )
 from mmearth_data.emulator.wheel import signatures
@@ -53,9 +57,13 @@ def call(algorithm: Algorithm, given: Mapping[str, Any], context: Context) -> An
         if value is None:
             if not parameter.optional:
                 raise ServiceError(f"{name}: Parameter '{parameter.name}' is required and may not be null.")
-            bound[parameter.name] = parameter.default
+            default = parameter.default
+            plain = default is None or isinstance(default, bool | str)
+            bound[parameter.name] = default if plain else promoted(default, parameter.type, name)
         else:
             bound[parameter.name] = promoted(value, parameter.type, f"{name}: Parameter '{parameter.name}'")
+    for name, spelled in algorithm.spelled.items():
+        bound[spelled] = bound.pop(name)
     if algorithm.wants_context:
         return algorithm.handler(context, **bound)
     return algorithm.handler(**bound)
@@ -97,7 +105,8 @@ def _number(value: Any) -> int | float | None:
 
 
 def _integer(value: Any) -> int | None:
-    return int(value) if _number(value) is not None and value == int(value) else None
+    whole = _number(value) is not None and math.isfinite(value) and value == int(value)
+    return int(value) if whole else None
 
 
 def _image(value: Any) -> Image | None:
@@ -121,12 +130,16 @@ def _geometry(value: Any) -> Geometry | None:
 def _projection(value: Any) -> Projection | None:
     if isinstance(value, str):
         return Projection(value)
+    if isinstance(value, dict) and value.get("type") == "Projection":
+        return Projection(str(value.get("crs")), affine(value.get("transform") or [1, 0, 0, 0, 1, 0], "Projection"))
     return value if isinstance(value, Projection) else None
 
 
 def _margin(value: Any) -> ErrorMargin | None:
     if _number(value) is not None:
         return ErrorMargin(value, "meters")
+    if isinstance(value, dict) and value.get("type") == "ErrorMargin":
+        return ErrorMargin(_number(value.get("value")), str(value.get("unit")))
     return value if isinstance(value, ErrorMargin) else None
 
 
@@ -140,7 +153,7 @@ _PROMOTIONS: dict[str, Callable[[Any], Any]] = {
     "Integer": _integer,
     "Long": _integer,
     "String": _only(str),
-    "Boolean": _only(bool),
+    "Boolean": lambda value: value if isinstance(value, bool) else None if _number(value) is None else value != 0,
     "List": _only(list),
     "Dictionary": _only(dict),
     "Date": _date,
@@ -155,5 +168,7 @@ _PROMOTIONS: dict[str, Callable[[Any], Any]] = {
     "Projection": _projection,
     "ErrorMargin": _margin,
     "Reducer": _only(Reducer),
+    "Kernel": _only(Kernel),
+    "Join": _only(Join),
     "Algorithm": lambda value: value if hasattr(value, "keeps_element") else None,
 }

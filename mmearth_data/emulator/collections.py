@@ -7,14 +7,14 @@ and time as they are; every filter is still applied where it stands, so what tra
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cmp_to_key
 from typing import Any, Protocol, TypeGuard
 
 from mmearth_data.emulator.assets import CollectionAsset, FeatureAsset
 from mmearth_data.emulator.errors import ServiceError
-from mmearth_data.emulator.values import Feature, Function, Geometry, Image, image_of
+from mmearth_data.emulator.values import Feature, Function, Geometry, Image, hashable, image_of, shape_of
 
 Bounds = tuple[float, float, float, float]
 INDEX = "system:index"
@@ -70,6 +70,10 @@ class Filter(Protocol):
 
     def accepts(self, element: Feature | Image) -> bool:
         """Whether the element passes."""
+        ...
+
+    def between(self, left: Feature | Image, right: Feature | Image) -> float | None:
+        """How far apart two elements are that are to be joined; None if they are not."""
         ...
 
 
@@ -220,6 +224,76 @@ class Shuffled:
             keys = repr((self.seed, [item.properties.get(key) for key in self.row_keys])).encode()
             bits = int.from_bytes(hashlib.blake2b(keys, digest_size=8).digest(), "big") >> 11
             yield replace(item, properties={**item.properties, self.column: bits / 2**53})
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """The first element of each combination of properties' values."""
+
+    parent: Collection
+    names: tuple[str, ...]
+
+    def elements(self, query: Query) -> Iterator[Element]:
+        """The elements in order; all are compared, whatever is asked."""
+        seen: set[str] = set()
+        for element in self.parent.elements(EVERYTHING):
+            item = single(element, "Collection.distinct")
+            key = repr([_compared_value(item, name) for name in self.names])
+            if key not in seen:
+                seen.add(key)
+                yield element
+
+
+def _compared_value(item: Feature | Image, name: str) -> Any:
+    if name not in (".geo", ".all"):
+        return item.properties.get(name)
+    shape = shape_of(item)
+    known = {key: value for key, value in item.properties.items() if key != INDEX}
+    return (None if shape is None else shape.wkb_hex, sorted(known.items(), key=repr) if name == ".all" else None)
+
+
+@dataclass(frozen=True)
+class Remapped:
+    """The elements whose property is a key of a table, with the table's value in its place."""
+
+    parent: Collection
+    table: Mapping[Any, int]
+    name: str
+
+    def elements(self, query: Query) -> Iterator[Element]:
+        """Those of the parent's elements."""
+        for element in self.parent.elements(query):
+            item = single(element, "Collection.remap")
+            value = hashable(item.properties.get(self.name))
+            if value in self.table:
+                yield replace(item, properties={**item.properties, self.name: self.table[value]})
+
+
+@dataclass(frozen=True)
+class Combined:
+    """Images with the bands of those of another collection that have the same index."""
+
+    first: Collection
+    second: Collection
+    overwrite: bool
+
+    def elements(self, query: Query) -> Iterator[Element]:
+        """The images that both have, in the first one's order."""
+        others = {index_of(element): element for element in self.second.elements(EVERYTHING)}
+        for element in self.first.elements(query):
+            match = others.get(index_of(element))
+            if not isinstance(element, Image) or (match is not None and not isinstance(match, Image)):
+                raise ServiceError("ImageCollection.combine: the collections must hold images.")
+            if match is None:
+                continue
+            bands = {band.name: band for band in element.bands}
+            for band in match.bands:
+                name, number = band.name, 0
+                while name in bands and not self.overwrite:
+                    number += 1
+                    name = f"{band.name}_{number}"
+                bands[name] = replace(band, name=name)
+            yield element.with_bands(tuple(bands.values()))
 
 
 def is_collection(value: object) -> TypeGuard[Collection]:

@@ -10,11 +10,13 @@ import numpy as np
 
 from mmearth_data.emulator.bands import Band, cast, integer_range
 from mmearth_data.emulator.collections import EVERYTHING, Collection, Element, is_collection, single
+from mmearth_data.emulator.edges import DEGREES
 from mmearth_data.emulator.errors import ServiceError
 from mmearth_data.emulator.frames import Frames, PixelGrid
 from mmearth_data.emulator.geojson import geojson
 from mmearth_data.emulator.limits import bounded
-from mmearth_data.emulator.values import Date, DateRange, ErrorMargin, Feature, Geometry, Image, Projection, Reducer
+from mmearth_data.emulator.reducers import Reducer
+from mmearth_data.emulator.values import Date, DateRange, ErrorMargin, Feature, Geometry, Image, PixelType, Projection
 
 _INDEX, _ID = "system:index", "system:id"
 
@@ -47,15 +49,22 @@ def _typed(result: Any) -> dict[str, Any]:
         case DateRange(start, end):
             return {"type": "DateRange", "dates": [start, end]}
         case Geometry():
-            return {**geojson(result.degrees), "geodesic": False}
+            return _drawn(result)
         case Projection(crs, transform):
             return {"type": "Projection", "crs": crs, "transform": list(transform)}
         case ErrorMargin(number, unit):
             return {"type": "ErrorMargin", "unit": unit, "value": number}
-        case Reducer(name):
-            return {"type": f"Reducer.{name}"}
+        case PixelType(dtype):
+            return _pixel_type(dtype)
+        case Reducer():
+            return {"type": f"Reducer.{result.name}"}
         case _:
             raise ServiceError(f"A result of type {type(result).__name__} cannot be sent to the client.")
+
+
+def _drawn(geometry: Geometry) -> dict[str, Any]:
+    """A geometry as GeoJSON in degrees, with its own vertices where it is in degrees."""
+    return {**geojson(geometry.shape if geometry.crs == DEGREES else geometry.degrees), "geodesic": geometry.geodesic}
 
 
 def feature(element: Feature) -> dict[str, Any]:
@@ -63,7 +72,7 @@ def feature(element: Feature) -> dict[str, Any]:
     properties = {key: value(item) for key, item in element.properties.items() if key not in (_INDEX, _ID)}
     result = {
         "type": "Feature",
-        "geometry": None if element.geometry is None else geojson(element.geometry.degrees),
+        "geometry": None if element.geometry is None else _drawn(element.geometry),
         "properties": properties,
     }
     index = element.properties.get(_INDEX)
@@ -86,13 +95,18 @@ def _band(band: Band) -> dict[str, Any]:
         "crs": "EPSG:4326" if grid is None else grid.crs,
         "crs_transform": [1, 0, 0, 0, 1, 0] if grid is None else list(grid.transform),
     }
-    if grid is not None and grid.shape is not None:
-        result["dimensions"] = [grid.shape[1], grid.shape[0]]
+    part = band.part
+    if part is not None:
+        result["dimensions"] = [part.width, part.height]
+        if (part.row, part.column) != (0, 0):
+            result["origin"] = [part.column, part.row]
     return result
 
 
 def _image(image: Image) -> dict[str, Any]:
     properties = {key: value(item) for key, item in image.properties.items() if key != _ID}
+    if image.footprint is not None:
+        properties["system:footprint"] = geojson(image.footprint)
     result = {"type": "Image", "bands": [_band(band) for band in image.bands], "properties": properties}
     return {**result, "id": image.properties[_ID]} if _ID in image.properties else result
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import shapely
@@ -215,6 +215,16 @@ class Frames:
             columns, rows = np.meshgrid(np.arange(grid.width) + 0.5, np.arange(grid.height) + 0.5)
             return _apply(_after(inverse(native.transform), grid.transform), columns, rows)
         return _apply(inverse(native.transform), *self.projected(grid, native.crs))
+
+
+def affine(numbers: list[Any], where: str) -> Transform:
+    """Six numbers as an affine whose pixels have an area."""
+    if len(numbers) != 6 or not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+        raise ServiceError(f"{where}: a transform must have 6 numbers; got {str(numbers)[:80]}.")
+    a, b, c, d, e, f = map(float, numbers)
+    if a * e == b * d:
+        raise ServiceError(f"{where}: the transform {numbers} has pixels without area.")
+    return (a, b, c, d, e, f)
 
 
 def inverse(transform: Transform) -> Transform:

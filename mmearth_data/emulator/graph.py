@@ -153,6 +153,9 @@ class Evaluator:
             return Closure(node, scope, self)
         if isinstance(node.function, str):
             algorithm = algorithm_named(node.function)
+            self._context.budget.check_time()
+            if algorithm.aggregates and scope.parent is not None:
+                self._context.budget.nest()
             return call(algorithm, self._arguments(node, scope), self._context)
         function = self.value(node.function, scope)
         if not isinstance(function, Closure):

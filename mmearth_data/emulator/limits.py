@@ -7,6 +7,8 @@ collection query is the service's well-known message rather than a page.
 from __future__ import annotations
 
 import threading
+import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -21,8 +23,14 @@ MAX_REQUEST_BYTES = 10 * 2**20
 MAX_PIXEL_BYTES = 48 * 2**20
 MAX_GRID_SIDE = 32 * 1024
 MAX_BANDS = 1024
+MAX_MEMORY_BYTES = 2 * 2**30
 MAX_ELEMENTS = 5000
 MAX_PAGE_ROWS = 1000
+MAX_SECONDS = 300.0
+MAX_NESTED_AGGREGATIONS = 100
+"""Aggregations that one request may nest in mapped functions. The service counts those that run at once and does not
+say how many may; that many are refused there often enough to be avoided."""
+MAX_REQUESTS_PER_SECOND = 100
 
 T = TypeVar("T")
 
@@ -49,6 +57,12 @@ def check_pixels(width: int, height: int, dtypes: list[str]) -> None:
         raise ServiceError(f"Total request size ({total} bytes) must be less than or equal to {MAX_PIXEL_BYTES} bytes.")
 
 
+def check_memory(size: int) -> None:
+    """Refuse to hold more than 2 GB of pixels at once; the service's own limit is not documented."""
+    if size > MAX_MEMORY_BYTES:
+        raise ServiceError("User memory limit exceeded.")
+
+
 def bounded(elements: Iterable[T]) -> list[T]:
     """The elements as a list; refuses more than 5000."""
     result = list(islice(elements, MAX_ELEMENTS + 1))
@@ -57,17 +71,47 @@ def bounded(elements: Iterable[T]) -> list[T]:
     return result
 
 
-class Gate:
-    """Lets 40 compute requests in at a time and refuses the rest with 429."""
+class Budget:
+    """What one request may spend: five minutes, and a number of nested aggregations."""
 
     def __init__(self) -> None:
+        self._deadline = time.monotonic() + MAX_SECONDS
+        self._nested = 0
+
+    def check_time(self) -> None:
+        """Refuse to go on once the time is spent."""
+        if time.monotonic() > self._deadline:
+            raise ServiceError("Computation timed out.")
+
+    def nest(self) -> None:
+        """Count an aggregation that a mapped function makes."""
+        self._nested += 1
+        if self._nested > MAX_NESTED_AGGREGATIONS:
+            raise ServiceError("Too many concurrent aggregations.", 429)
+
+
+class Gate:
+    """Lets 40 compute requests in at a time, and 100 in any second, and refuses the rest with 429."""
+
+    def __init__(self, requests_per_second: int = MAX_REQUESTS_PER_SECOND) -> None:
         self._lock = threading.Lock()
         self._inside = 0
+        self._most = requests_per_second
+        self._starts: deque[float] = deque()
 
     @contextmanager
     def enter(self) -> Iterator[None]:
-        """Hold one of the places; raises ServiceError 429 when all are taken."""
+        """Hold one of the places; raises ServiceError 429 when all are taken, or this second's requests are spent."""
         with self._lock:
+            now = time.monotonic()
+            while self._starts and self._starts[0] <= now - 1:
+                self._starts.popleft()
+            if len(self._starts) >= self._most:
+                raise ServiceError(
+                    "Request was rejected because the request rate or concurrency limit was exceeded "
+                    f"({self._most} per second).",
+                    429,
+                )
             if self._inside >= MAX_CONCURRENT_REQUESTS:
                 raise ServiceError(
                     "Request was rejected because the request rate or concurrency limit was exceeded "
@@ -75,6 +119,7 @@ class Gate:
                     429,
                 )
             self._inside += 1
+            self._starts.append(now)
         try:
             yield
         finally:

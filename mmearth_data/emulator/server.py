@@ -29,6 +29,8 @@ from mmearth_data.emulator.service import Answer, Service
 logger = logging.getLogger(__name__)
 
 _COMPUTE = re.compile(r"^/v1(?:alpha|beta)?/projects/[^/]+/([a-z]+):([A-Za-z]+)$")
+_KEEP = re.compile(r"^/v1(?:alpha|beta)?/projects/[^/]+/thumbnails$")
+_KEPT = re.compile(r"^/v1(?:alpha|beta)?/projects/[^/]+/thumbnails/([^/:]+):getPixels$")
 _ALGORITHMS = re.compile(r"^/v1(?:alpha|beta)?/projects/[^/]+/algorithms$")
 _ABOUT = (
     "This is mmearth's emulator of Earth Engine: a server on this machine that answers the earthengine-api client from "
@@ -68,6 +70,9 @@ class Handler(BaseHTTPRequestHandler):
             self._respond("discovery", lambda: Answer(wheel.discovery_document()))
         elif _ALGORITHMS.match(path):
             self._respond("algorithms", self._algorithms)
+        elif match := _KEPT.match(path):
+            name = match[1]
+            self._respond("getPixels", lambda: self._gated(lambda: self._service.thumbnail(name)), faulty=True)
         elif path == "/":
             self._respond("about", lambda: Answer(_ABOUT.encode(), "text/plain; charset=UTF-8"))
         else:
@@ -79,6 +84,8 @@ class Handler(BaseHTTPRequestHandler):
         match = _COMPUTE.match(path)
         if match:
             self._respond(match[2], lambda: self._compute(f"{match[1]}:{match[2]}"), faulty=True)
+        elif _KEEP.match(path):
+            self._respond("thumbnails", lambda: self._compute("thumbnails"), faulty=True)
         elif path == "/token":
             self._respond("token", lambda: Answer(_TOKEN))
         else:
@@ -142,12 +149,20 @@ class Handler(BaseHTTPRequestHandler):
         if not isinstance(body, dict):
             raise ServiceError("Invalid JSON payload received: it must be an object.")
         self._tag = str(body.get("workloadTag", ""))
+        return self._gated(lambda: self._service.answer(verb, body))
+
+    @property
+    def _service(self) -> Service:
+        return self.server.backend.service
+
+    def _gated(self, make: Callable[[], Answer]) -> Answer:
+        """The answer of what needs an account and a place among the requests that are let in."""
         backend = self.server.backend
         backend.faults.check_outage()
         with backend.gate.enter():
             if backend.latency:
                 time.sleep(backend.latency)
-            return backend.service.answer(verb, body)
+            return make()
 
     def _content(self, answer: Answer, fault: str | None) -> bytes:
         """What of the answer is sent once a fault has struck."""

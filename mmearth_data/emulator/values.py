@@ -1,8 +1,4 @@
-"""What expressions evaluate to, besides numbers, strings, lists and dictionaries.
-
-Edges of geometries are straight in the geometry's own CRS; Earth Engine would bend those of longitude and latitude
-along great circles unless told otherwise.
-"""
+"""What expressions evaluate to, besides numbers, strings, lists and dictionaries."""
 
 from __future__ import annotations
 
@@ -12,35 +8,32 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Protocol, overload
 
-import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
 from mmearth_data.emulator.assets import ImageAsset, TiledImage
 from mmearth_data.emulator.bands import Band, mosaic, source
+from mmearth_data.emulator.edges import DEGREES, bent, moved
 from mmearth_data.emulator.errors import ServiceError
-from mmearth_data.emulator.frames import Transform, transformer
-
-DEGREES = "EPSG:4326"
-_EDGE_METRES = 1500.0
-"""Edges in projected CRS are split to this length before they are unprojected: they bow by under 0.1 m then."""
+from mmearth_data.emulator.frames import Transform
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """A shape in a CRS."""
+    """A shape in a CRS; its edges are straight there, or along great circles if it is ``geodesic`` (degrees only)."""
 
     shape: BaseGeometry
     crs: str = DEGREES
+    geodesic: bool = False
 
     @cached_property
     def degrees(self) -> BaseGeometry:
         """The shape in longitude and latitude, planar."""
-        if self.crs == DEGREES:
-            return self.shape
-        change = transformer(self.crs, DEGREES)
-        split = shapely.segmentize(self.shape, _EDGE_METRES)
-        return shapely.transform(split, lambda xy: np.column_stack(change.transform(xy[:, 0], xy[:, 1])))
+        return bent(self.shape) if self.geodesic else moved(self.shape, self.crs, DEGREES)
+
+    def within(self, crs: str) -> BaseGeometry:
+        """The shape in another CRS, planar."""
+        return moved(self.degrees if self.geodesic else self.shape, self.crs, crs)
 
 
 @dataclass(frozen=True)
@@ -80,10 +73,10 @@ class ErrorMargin:
 
 
 @dataclass(frozen=True)
-class Reducer:
-    """A statistic by name."""
+class PixelType:
+    """The type of a band, by its NumPy name."""
 
-    name: str
+    dtype: str
 
 
 @dataclass(frozen=True)
@@ -149,6 +142,11 @@ class _AssetBands(Sequence[Band]):
         return len(self._bands)
 
 
+def hashable(value: Any) -> Any:
+    """A value as a key: numbers and texts as they are, whatever else as its text."""
+    return value if isinstance(value, bool | int | float | str) else str(value)
+
+
 def image_of(asset: ImageAsset) -> Image:
     """The image that an asset is, with the ids that Earth Engine adds to its properties."""
     properties = {**asset.properties, "system:id": asset.id, "system:index": asset.id.rpartition("/")[2]}
@@ -160,7 +158,7 @@ def moment(value: object) -> int:
     if isinstance(value, Date):
         return value.ms
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return int(value)
+        return checked(value)
     if isinstance(value, str):
         try:
             parsed = datetime.fromisoformat(value)
@@ -168,6 +166,16 @@ def moment(value: object) -> int:
             raise ServiceError(f"Date: Bad date/time '{value}'.") from None
         return round((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1000)
     raise ServiceError(f"Date: cannot make a date of {type(value).__name__}.")
+
+
+def checked(ms: float) -> int:
+    """Milliseconds since 1970 as an integer; a 400 outside of the years 1 to 9999."""
+    if not _FIRST_MS <= ms <= _LAST_MS:
+        raise ServiceError(f"Date: {ms} ms since 1970 is beyond the emulator's calendar of the years 1 to 9999.")
+    return int(ms)
+
+
+_FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_000
 
 
 def time_of(element: Feature | Image) -> int | None:

@@ -119,7 +119,7 @@ def test_spatial_filters_are_shapelys(lon: float, lat: float, size: float) -> No
 def test_dates_and_bounds_reach_the_archive_past_select_set_and_sort(recorded: RecordedCollection) -> None:
     recorded.queries.clear()
     recorded.listed.clear()
-    region = ee.Geometry.Rectangle([11, 50.5, 11.5, 51])
+    region = ee.Geometry.Rectangle([11, 50.5, 11.5, 51], geodesic=False)
     scenes = (
         _scenes()
         .filter(ee.Filter.lt("cloud", 9))
@@ -279,14 +279,14 @@ def test_geometries_arrive_in_any_form_the_client_has() -> None:
     ring = [[10, 50], [12, 50], [12, 51], [10, 51], [10, 50]]
     square = shapely.box(10, 50, 12, 51)
     forms = [
-        ee.Geometry.Rectangle([10, 50, 12, 51]),
-        ee.Geometry.Rectangle(10, 50, 12, 51),
-        ee.Geometry.Polygon([ring]),
-        ee.Geometry.Polygon(ring),
-        ee.Geometry.Polygon([10, 50, 12, 50, 12, 51, 10, 51]),
-        ee.Geometry({"type": "Polygon", "coordinates": [ring]}),
-        ee.Geometry.MultiPolygon([[ring]]),
-        ee.Feature(ee.Geometry.Rectangle([10, 50, 12, 51])).geometry(),
+        ee.Geometry.Rectangle([10, 50, 12, 51], geodesic=False),
+        ee.Geometry.BBox(10, 50, 12, 51),
+        ee.Geometry.Polygon([ring], geodesic=False),
+        ee.Geometry.Polygon(ring, geodesic=False),
+        ee.Geometry.Polygon([10, 50, 12, 50, 12, 51, 10, 51], geodesic=False),
+        ee.Geometry({"type": "Polygon", "coordinates": [ring], "geodesic": False}),
+        ee.Geometry.MultiPolygon([[ring]], geodesic=False),
+        ee.Feature(ee.Geometry.Rectangle([10, 50, 12, 51], geodesic=False)).geometry(),
     ]
     for form in forms:
         (x0, y0), _, (x1, y1), *_ = form.bounds().coordinates().getInfo()[0]

@@ -25,7 +25,8 @@ Array = NDArray[Any]
 Operation = Callable[[Any, Any], Any]
 
 
-def _union(left: str, right: str) -> str:
+def union(left: str, right: str) -> str:
+    """The type that holds the values of two."""
     return str(np.promote_types(left, right))
 
 
@@ -51,7 +52,8 @@ def _quotient_type(left: str, right: str) -> str:
     return str(union) if union.kind == "f" else "float64"
 
 
-def _boolean(left: str, right: str) -> str:
+def boolean(left: str, right: str) -> str:
+    """The type of yes and no."""
     return "uint8"
 
 
@@ -100,13 +102,17 @@ def _combined(left: Band, right: Band, operation: Operation, dtype: str) -> Band
             values = operation(first.values.astype(working), second.values.astype(working))
         return Pixels(cast(values, dtype), first.valid & second.valid)
 
-    return Band(left.name, dtype, left.grid or right.grid, pixels, left.extent if right.extent is None else None)
+    leading = right if left.grid is None else left
+    extent = left.extent if right.extent is None else None
+    return Band(left.name, dtype, leading.grid, pixels, extent, window=leading.window)
 
 
-def _register_binary(name: str, operation: Operation, result: Callable[[str, str], str]) -> None:
-    @algorithm(name)
+def register_binary(names: tuple[str, ...], operation: Operation, result: Callable[[str, str], str]) -> None:
+    """Register an operation of two images, valid where both are; ``result`` gives its type of theirs."""
+
+    @algorithm(*names)
     def handler(image1: Image, image2: Image) -> Image:
-        return _binary(name, image1, image2, operation, result)
+        return _binary(names[0], image1, image2, operation, result)
 
 
 for _name, _operation, _result in (
@@ -114,16 +120,16 @@ for _name, _operation, _result in (
     ("Image.subtract", operator.sub, _widened(operator.sub)),
     ("Image.multiply", operator.mul, _widened(operator.mul)),
     ("Image.divide", _quotient, _quotient_type),
-    ("Image.max", np.maximum, _union),
-    ("Image.min", np.minimum, _union),
-    ("Image.eq", np.equal, _boolean),
-    ("Image.neq", np.not_equal, _boolean),
-    ("Image.lt", np.less, _boolean),
-    ("Image.lte", np.less_equal, _boolean),
-    ("Image.gt", np.greater, _boolean),
-    ("Image.gte", np.greater_equal, _boolean),
+    ("Image.max", np.maximum, union),
+    ("Image.min", np.minimum, union),
+    ("Image.eq", np.equal, boolean),
+    ("Image.neq", np.not_equal, boolean),
+    ("Image.lt", np.less, boolean),
+    ("Image.lte", np.less_equal, boolean),
+    ("Image.gt", np.greater, boolean),
+    ("Image.gte", np.greater_equal, boolean),
 ):
-    _register_binary(_name, _operation, _result)
+    register_binary((_name,), _operation, _result)
 
 
 def each_band(image: Image, operation: Callable[[Array], Array], dtype: str | None = None) -> Image:
@@ -177,6 +183,7 @@ for _names, _dtype in (
     (("Image.toInt16", "Image.int16", "Image.toShort", "Image.short"), "int16"),
     (("Image.toUint32", "Image.uint32"), "uint32"),
     (("Image.toInt32", "Image.int32", "Image.toInt", "Image.int"), "int32"),
+    (("Image.toInt64", "Image.int64", "Image.toLong", "Image.long"), "int64"),
     (("Image.toFloat", "Image.float"), "float32"),
     (("Image.toDouble", "Image.double"), "float64"),
 ):

@@ -1,14 +1,20 @@
-"""Collections: loading, making, filtering, mapping, ordering and joining them, and lists out of them."""
+"""Collections: loading, making, filtering, mapping and ordering them, and lists and shapes out of them."""
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
+
+import shapely
+from shapely.geometry.base import BaseGeometry
 
 from mmearth_data.emulator.assets import FeatureAsset, ImageAsset
 from mmearth_data.emulator.collections import (
     EVERYTHING,
     Assets,
     Collection,
+    Combined,
+    Distinct,
     Element,
     Filter,
     Filtered,
@@ -18,14 +24,16 @@ from mmearth_data.emulator.collections import (
     Named,
     Ordered,
     Query,
+    Remapped,
     Shuffled,
     Table,
     single,
 )
 from mmearth_data.emulator.errors import ServiceError
+from mmearth_data.emulator.geojson import crs_named
 from mmearth_data.emulator.limits import bounded
 from mmearth_data.emulator.registry import Context, algorithm
-from mmearth_data.emulator.values import Feature, Function, Image
+from mmearth_data.emulator.values import Feature, Function, Geometry, Image, Projection, hashable, shape_of
 
 
 def _found(context: Context, where: str, kind: str, asset_id: str) -> Any:
@@ -125,13 +133,66 @@ def size(collection: Collection) -> int:
     return sum(1 for _ in collection.elements(EVERYTHING))
 
 
-@algorithm("AggregateFeatureCollection.array")
-def aggregate_array(collection: Collection, property: str) -> list[Any]:
-    """A property's values, elements without it left out."""
-    values = (_property(element, property) for element in collection.elements(EVERYTHING))
-    return bounded(value for value in values if value is not None)
+@algorithm("Collection.toList")
+def to_list(collection: Collection, count: int, offset: int) -> list[Element]:
+    """So many elements, from a place on."""
+    if count < 0 or offset < 0:
+        raise ServiceError(f"Collection.toList: 'count' and 'offset' must not be negative; got {count} and {offset}.")
+    return bounded(islice(collection.elements(EVERYTHING), offset, offset + count))
 
 
-def _property(element: Element, name: str) -> Any:
-    item: Feature | Image = single(element, "AggregateFeatureCollection.array")
-    return item.properties.get(name)
+@algorithm("Collection.iterate")
+def iterate(collection: Collection, function: Function, first: Any) -> Any:
+    """A function of each element and of its result for the element before."""
+    result = first
+    for element in bounded(collection.elements(EVERYTHING)):
+        result = function(element, result)
+    return result
+
+
+def _union(collection: Collection, where: str) -> BaseGeometry:
+    shapes = (shape_of(single(element, where)) for element in collection.elements(EVERYTHING))
+    return shapely.union_all([shape for shape in shapes if shape is not None])
+
+
+@algorithm("Collection.geometry")
+def geometry(collection: Collection, maxError: Any) -> Geometry:
+    """All geometries and footprints as one."""
+    return Geometry(_union(collection, "Collection.geometry"))
+
+
+@algorithm("Collection.bounds")
+def bounds(collection: Collection, maxError: Any, proj: Projection) -> Geometry:
+    """The bounding rectangle of all elements in a projection's CRS."""
+    code = crs_named(proj.crs)
+    return Geometry(shapely.envelope(Geometry(_union(collection, "Collection.bounds")).within(code)), code)
+
+
+@algorithm("Collection.union")
+def union(collection: Collection, maxError: Any) -> Collection:
+    """One feature of all geometries."""
+    return Listed([Feature(Geometry(_union(collection, "Collection.union")))])
+
+
+@algorithm("Collection.distinct")
+def distinct(collection: Collection, properties: Any) -> Collection:
+    """The first element of each combination of properties' values; .geo and .all are the geometry and everything."""
+    names = [properties] if isinstance(properties, str) else properties
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ServiceError("Collection.distinct: 'properties' must be a property's name or a list of them.")
+    return Distinct(collection, tuple(names))
+
+
+@algorithm("Collection.remap")
+def remap(collection: Collection, lookupIn: list[Any], lookupOut: list[int], columnName: str) -> Collection:
+    """The elements whose property is in one list, with the value of the other in its place."""
+    if len(lookupIn) != len(lookupOut):
+        raise ServiceError(f"Collection.remap: {len(lookupOut)} values for {len(lookupIn)}.")
+    table = {hashable(value): new for value, new in zip(lookupIn, lookupOut, strict=True)}
+    return Remapped(collection, table, columnName)
+
+
+@algorithm("ImageCollection.combine")
+def combined(primary: Collection, secondary: Collection, overwrite: bool) -> Collection:
+    """The images of the first collection with the bands of those of the second that have the same index."""
+    return Combined(primary, secondary, overwrite)

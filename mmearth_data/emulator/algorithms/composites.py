@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,18 +11,16 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from mmearth_data.emulator import limits, reducers
 from mmearth_data.emulator.bands import Band, Pixels, cast, nothing
 from mmearth_data.emulator.collections import EVERYTHING, Collection, index_of
 from mmearth_data.emulator.errors import ServiceError
 from mmearth_data.emulator.frames import Frames, PixelGrid
+from mmearth_data.emulator.reducers import Reducer, Sample, Statistic
 from mmearth_data.emulator.registry import algorithm
 from mmearth_data.emulator.values import Image
 
 Array = NDArray[Any]
-Statistic = Callable[[Array, NDArray[np.bool_]], Array]
-"""Values and masks, each (images, height, width), to one value per pixel that has any valid image."""
-
-MAX_DISTINCT_VALUES = 256
 MAX_STACKED_BANDS = 5000
 
 
@@ -42,63 +41,42 @@ def _footprint(images: Sequence[Image]) -> BaseGeometry | None:
     return shapely.union_all(footprints)
 
 
-def _mode(values: Array, valid: NDArray[np.bool_]) -> Array:
-    """The most frequent value; of several the smallest."""
-    distinct = np.unique(values[valid])
-    if len(distinct) > MAX_DISTINCT_VALUES:
-        raise ServiceError(
-            f"reduce.mode: {len(distinct)} distinct values; the emulator finds the mode of at most "
-            f"{MAX_DISTINCT_VALUES}, as in classifications."
-        )
-    counts = np.stack([((values == value) & valid).sum(axis=0) for value in distinct])
-    return np.asarray(distinct[counts.argmax(axis=0)])
-
-
-def _mean(values: Array, valid: NDArray[np.bool_]) -> Array:
-    return np.asarray(_sum(values, valid) / np.maximum(valid.sum(axis=0), 1))
-
-
-def _sum(values: Array, valid: NDArray[np.bool_]) -> Array:
-    return np.asarray(np.where(valid, values, 0).sum(axis=0, dtype=np.float64))
-
-
-def _extreme(select: Callable[..., Array], worst: Callable[[np.dtype[Any]], Any]) -> Statistic:
-    def statistic(values: Array, valid: NDArray[np.bool_]) -> Array:
-        return select(np.where(valid, values, worst(values.dtype)), axis=0)
-
-    return statistic
-
-
-def _lowest(dtype: np.dtype[Any]) -> Any:
-    return np.iinfo(dtype).min if dtype.kind in "iu" else -np.inf
-
-
-def _highest(dtype: np.dtype[Any]) -> Any:
-    return np.iinfo(dtype).max if dtype.kind in "iu" else np.inf
-
-
-def _composite(images: Sequence[Image], statistic: Statistic, dtype: str | None) -> Image:
-    """Bands are matched by name; ``dtype`` None keeps the union of the inputs' types. No images, no bands."""
+def _members(images: Sequence[Image]) -> dict[str, list[Band]]:
+    """The bands of all images by name."""
     names = dict.fromkeys(band.name for image in images for band in image.bands)
-    members = {name: [band for image in images if (band := image.band(name)) is not None] for name in names}
-    bands = tuple(_reduced(name, members[name], statistic, dtype) for name in names)
-    return Image(bands, {}, _footprint(images))
+    return {name: [band for image in images if (band := image.band(name)) is not None] for name in names}
 
 
-def _reduced(name: str, members: Sequence[Band], statistic: Statistic, dtype: str | None) -> Band:
-    union = str(np.result_type(*(np.dtype(member.dtype) for member in members)))
-    result = union if dtype is None else dtype
+def union_type(bands: Sequence[Band]) -> str:
+    """The type that holds the values of all bands."""
+    return str(np.result_type(*(np.dtype(band.dtype) for band in bands)))
+
+
+def _stack(members: Sequence[Band], grid: PixelGrid, frames: Frames) -> tuple[Array, NDArray[np.bool_]] | None:
+    """Values and masks, each (images, height, width), of those that have a valid pixel on the grid."""
+    union = union_type(members)
+    near = [member for member in members if member.extent is None or not frames.far(member.extent, grid)]
+    limits.check_memory(len(near) * grid.height * grid.width * (np.dtype(union).itemsize + 1))
+    parts = [part for member in near if (part := member.pixels(grid, frames)).valid.any()]
+    if not parts:
+        return None
+    return (
+        np.stack([part.values.astype(union, copy=False) for part in parts]),
+        np.stack([part.valid for part in parts]),
+    )
+
+
+def _single(name: str, members: Sequence[Band], statistic: Statistic, dtype: str | None) -> Band:
+    """One band of bands, masked where none is valid; ``dtype`` None keeps the union of their types."""
+    result = union_type(members) if dtype is None else dtype
 
     def pixels(grid: PixelGrid, frames: Frames) -> Pixels:
-        near = [member for member in members if member.extent is None or not frames.far(member.extent, grid)]
-        parts = [part for member in near if (part := member.pixels(grid, frames)).valid.any()]
-        if not parts:
+        stack = _stack(members, grid, frames)
+        if stack is None:
             return nothing(grid, result)
-        values = np.stack([part.values.astype(union, copy=False) for part in parts])
-        valid = np.stack([part.valid for part in parts])
-        any_valid = np.asarray(valid.any(axis=0))
-        reduced = np.where(any_valid, statistic(values, valid), 0)
-        return Pixels(cast(reduced, result), any_valid)
+        with np.errstate(all="ignore"):
+            ((reduced, known),) = statistic([Sample(*stack)])
+        return Pixels(cast(np.where(known, reduced, 0), result), np.asarray(known))
 
     return Band(name, result, None, pixels)
 
@@ -106,17 +84,124 @@ def _reduced(name: str, members: Sequence[Band], statistic: Statistic, dtype: st
 def _register(name: str, statistic: Statistic, dtype: str | None) -> None:
     @algorithm(name)
     def handler(collection: Collection) -> Image:
-        return _composite(images_of(collection, name), statistic, dtype)
+        images = images_of(collection, name)
+        bands = tuple(_single(band, members, statistic, dtype) for band, members in _members(images).items())
+        return Image(bands, {}, _footprint(images))
 
 
 for _name, _statistic, _dtype in (
-    ("reduce.mode", _mode, None),
-    ("reduce.min", _extreme(np.min, _highest), None),
-    ("reduce.max", _extreme(np.max, _lowest), None),
-    ("reduce.mean", _mean, "float64"),
-    ("reduce.sum", _sum, "float64"),
+    ("reduce.mode", reducers.mode, None),
+    ("reduce.min", reducers.smallest, None),
+    ("reduce.max", reducers.largest, None),
+    ("reduce.mean", reducers.mean, "float64"),
+    ("reduce.sum", reducers.summed, "float64"),
+    ("reduce.median", reducers.percentiles([50]), "float64"),
+    ("reduce.count", reducers.count, "int32"),
+    ("reduce.product", reducers.product, "float64"),
+    ("reduce.and", reducers.all_nonzero, "uint8"),
+    ("reduce.or", reducers.any_nonzero, "uint8"),
 ):
     _register(_name, _statistic, _dtype)
+
+
+def reduced_bands(
+    stacks: Sequence[Sequence[Band]], reducer: Reducer, names: Sequence[str], where: str
+) -> tuple[Band, ...]:
+    """The outputs of a reducer as bands; ``stacks`` has one list of bands per input."""
+    statistic = reducer.statistic(where)
+    union = union_type([band for stack in stacks for band in stack])
+
+    def output(place: int) -> Band:
+        kept = reducer.types[place]
+        dtype = union if kept is None else kept
+
+        def pixels(grid: PixelGrid, frames: Frames) -> Pixels:
+            samples = []
+            for stack in stacks:
+                parts = [band.pixels(grid, frames) for band in stack]
+                limits.check_memory(len(parts) * grid.height * grid.width * (np.dtype(union).itemsize + 1))
+                values = np.stack([part.values.astype(union, copy=False) for part in parts])
+                samples.append(Sample(values, np.stack([part.valid for part in parts])))
+            with np.errstate(all="ignore"):
+                value, known = statistic(samples)[place]
+            return Pixels(cast(np.where(known, value, 0), dtype), np.asarray(known))
+
+        return Band(names[place], dtype, None, pixels)
+
+    return tuple(output(place) for place in range(len(reducer.outputs)))
+
+
+@algorithm("ImageCollection.reduce")
+def reduce_collection(collection: Collection, reducer: Reducer, parallelScale: float) -> Image:
+    """Every band reduced over the images, its name followed by the output's; several inputs take several bands."""
+    images = images_of(collection, "ImageCollection.reduce")
+    members = _members(images)
+    if reducer.inputs > 1:
+        if len(members) != reducer.inputs:
+            raise ServiceError(
+                f"ImageCollection.reduce: the reducer takes {reducer.inputs} inputs, the images have "
+                f"{len(members)} bands."
+            )
+        if len({len(bands) for bands in members.values()}) > 1:
+            raise ServiceError("ImageCollection.reduce: some images lack a band that the reducer takes.")
+        bands = reduced_bands(list(members.values()), reducer, reducer.outputs, "ImageCollection.reduce")
+        return Image(bands, {}, _footprint(images))
+    bands = tuple(
+        band
+        for name, own in members.items()
+        for band in reduced_bands([own], reducer, [f"{name}_{o}" for o in reducer.outputs], "ImageCollection.reduce")
+    )
+    return Image(bands, {}, _footprint(images))
+
+
+@algorithm("Image.reduce")
+def reduce_bands(image: Image, reducer: Reducer) -> Image:
+    """One band per output: the image's bands reduced pixel by pixel."""
+    if not image.bands or reducer.inputs != 1:
+        raise ServiceError(
+            f"Image.reduce: needs a reducer of one input and an image with bands; got {reducer.inputs} inputs and "
+            f"{len(image.bands)} bands."
+        )
+    bands = reduced_bands([image.bands], reducer, reducer.outputs, "Image.reduce")
+    return image.with_bands(tuple(replace(band, grid=image.bands[0].grid) for band in bands))
+
+
+@algorithm("ImageCollection.mosaic")
+def mosaic(collection: Collection) -> Image:
+    """The last image that is valid shows, band by band."""
+    images = images_of(collection, "ImageCollection.mosaic")
+    last = reducers.at_end(last=True)
+    bands = tuple(_single(name, members, last, None) for name, members in _members(images).items())
+    return Image(bands, {}, _footprint(images))
+
+
+@algorithm("ImageCollection.qualityMosaic")
+def quality_mosaic(collection: Collection, qualityBand: str) -> Image:
+    """All bands of the image whose quality band is greatest; of equals the first."""
+    images = [image for image in images_of(collection, "ImageCollection.qualityMosaic") if image.band(qualityBand)]
+    if not images:
+        raise ServiceError(f"ImageCollection.qualityMosaic: no image has the band '{qualityBand}'.")
+    members = _members(images)
+    if len({len(bands) for bands in members.values()}) > 1:
+        raise ServiceError("ImageCollection.qualityMosaic: the images have different bands.")
+    quality = members[qualityBand]
+
+    def best(name: str) -> Band:
+        dtype = union_type(members[name])
+
+        def pixels(grid: PixelGrid, frames: Frames) -> Pixels:
+            limits.check_memory(2 * len(images) * grid.height * grid.width * 9)
+            marks = [band.pixels(grid, frames) for band in quality]
+            order = np.stack([np.where(mark.valid, mark.values.astype(np.float64), -np.inf) for mark in marks])
+            chosen = order.argmax(axis=0)
+            parts = [band.pixels(grid, frames) for band in members[name]]
+            values = np.stack([part.values.astype(dtype, copy=False) for part in parts])
+            valid = np.stack([part.valid & mark.valid for part, mark in zip(parts, marks, strict=True)])
+            return Pixels(*(np.take_along_axis(own, chosen[None], axis=0)[0] for own in (values, valid)))
+
+        return Band(name, dtype, None, pixels)
+
+    return Image(tuple(best(name) for name in members), {}, _footprint(images))
 
 
 @algorithm("ImageCollection.toBands")

@@ -1,25 +1,40 @@
-"""Geometries, projections and error margins."""
+"""Geometries: making them, and what they are."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
 from mmearth_data.emulator import geojson
+from mmearth_data.emulator.algorithms.projections import metres_per_unit
+from mmearth_data.emulator.edges import DEGREES
 from mmearth_data.emulator.errors import ServiceError
 from mmearth_data.emulator.frames import known_crs
 from mmearth_data.emulator.registry import algorithm
-from mmearth_data.emulator.values import DEGREES, ErrorMargin, Geometry, Projection
-
-METRES_PER_DEGREE = 111_319.490_793_273_57
-"""Of the equator: what a scale in metres is divided by in geographic CRS (WGS 84's semi-major axis · π / 180)."""
+from mmearth_data.emulator.values import ErrorMargin, Geometry, Projection
 
 
-def _placed(shape: BaseGeometry, crs: Projection | None) -> Geometry:
-    return Geometry(shape, DEGREES if crs is None else geojson.crs_named(crs.crs))
+def _placed(shape: BaseGeometry, crs: Projection | None, geodesic: bool | None) -> Geometry:
+    """A shape whose coordinates are those of a projection, whose affine they pass through."""
+    if crs is None:
+        return Geometry(shape, DEGREES, geodesic is not False)
+    code = geojson.crs_named(crs.crs)
+    bends = geodesic is not False and known_crs(code).is_geographic
+    if bends and code != DEGREES:
+        raise ServiceError(f"Geometry: the emulator bends edges in EPSG:4326 only; got {code}.")
+    a, b, c, d, e, f = crs.transform
+    if (a, b, c, d, e, f) != _IDENTITY:
+        shape = shapely.transform(shape, lambda xy: np.column_stack((xy @ (a, b) + c, xy @ (d, e) + f)))
+    return Geometry(shape, code, bends)
+
+
+_IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
 def _register_areal(name: str, build: Callable[[Any], BaseGeometry]) -> None:
@@ -27,28 +42,63 @@ def _register_areal(name: str, build: Callable[[Any], BaseGeometry]) -> None:
     def handler(
         coordinates: list[Any], crs: Projection | None, geodesic: bool | None, maxError: Any, evenOdd: bool
     ) -> Geometry:
-        return _placed(build(coordinates), crs)
+        return _placed(build(coordinates), crs, geodesic)
 
 
 _register_areal("GeometryConstructors.Polygon", geojson.polygon)
 _register_areal("GeometryConstructors.MultiPolygon", geojson.multipolygon)
 
 
+def _register_linear(name: str, build: Callable[[Any], BaseGeometry]) -> None:
+    @algorithm(name)
+    def handler(coordinates: list[Any], crs: Projection | None, geodesic: bool | None, maxError: Any) -> Geometry:
+        return _placed(build(coordinates), crs, geodesic)
+
+
+_register_linear("GeometryConstructors.LineString", geojson.line)
+_register_linear("GeometryConstructors.MultiLineString", geojson.multiline)
+_register_linear("GeometryConstructors.LinearRing", geojson.ring)
+
+
+def _register_dots(name: str, build: Callable[[Any], BaseGeometry]) -> None:
+    @algorithm(name)
+    def handler(coordinates: list[Any], crs: Projection | None) -> Geometry:
+        return _placed(build(coordinates), crs, False)
+
+
+_register_dots("GeometryConstructors.Point", geojson.point)
+_register_dots("GeometryConstructors.MultiPoint", geojson.multipoint)
+
+
 @algorithm("GeometryConstructors.Rectangle")
 def rectangle(coordinates: list[Any], crs: Projection | None, geodesic: bool | None, evenOdd: bool) -> Geometry:
     """A rectangle of two opposite corners."""
-    return _placed(geojson.rectangle(coordinates), crs)
+    return _placed(geojson.rectangle(coordinates), crs, geodesic)
 
 
-@algorithm("GeometryConstructors.Point")
-def point(coordinates: list[float], crs: Projection | None) -> Geometry:
-    """A point."""
-    return _placed(geojson.point(coordinates), crs)
+@algorithm("GeometryConstructors.BBox")
+def bounding_box(west: float, south: float, east: float, north: float) -> Geometry:
+    """A rectangle in degrees, its edges along meridians and parallels; over the antimeridian it goes on past 180°."""
+    if not (abs(west) <= 1e6 and abs(east) <= 1e6) or south > north:
+        raise ServiceError(f"GeometryConstructors.BBox: ({west}, {south}, {east}, {north}) is no box.")
+    return Geometry(shapely.box(west, max(south, -90), east if east >= west else east + 360, min(north, 90)))
+
+
+@algorithm("GeometryConstructors.MultiGeometry")
+def multi_geometry(
+    geometries: list[Geometry], crs: Projection | None, geodesic: bool | None, maxError: Any
+) -> Geometry:
+    """Geometries together, in degrees."""
+    if crs is not None:
+        raise ServiceError("GeometryConstructors.MultiGeometry: the emulator does not implement the argument 'crs'.")
+    return Geometry(shapely.GeometryCollection([part.degrees for part in geometries]))
 
 
 @algorithm("Geometry.centroid")
 def centroid(geometry: Geometry, maxError: ErrorMargin | None) -> Geometry:
-    """The centroid, computed in the geometry's own CRS, in degrees."""
+    """The centroid, computed in the plane of the geometry's own CRS, in degrees."""
+    if geometry.geodesic:
+        return Geometry(shapely.centroid(geometry.degrees))
     return Geometry(Geometry(shapely.centroid(geometry.shape), geometry.crs).degrees)
 
 
@@ -58,59 +108,65 @@ def simplify(geometry: Geometry, maxError: ErrorMargin) -> Geometry:
     if maxError.unit not in ("meters", "projected"):
         raise ServiceError(f"Geometry.simplify: Unknown unit '{maxError.unit}' of the error margin.")
     margin = maxError.value
-    if margin is None or margin < 0:
+    if margin is None or not 0 <= margin < math.inf:
         raise ServiceError(f"Geometry.simplify: The error margin must be a number from 0; got {margin}.")
     units = margin if maxError.unit == "projected" else margin / metres_per_unit(geometry.crs)
     # GEOS drops the end of a ring after the rest, so that its tolerance may count twice.
-    return Geometry(shapely.simplify(geometry.shape, units / 2, preserve_topology=True), geometry.crs)
-
-
-@algorithm("Geometry.bounds")
-def bounds(geometry: Geometry, maxError: ErrorMargin | None) -> Geometry:
-    """The bounding rectangle in degrees."""
-    return Geometry(shapely.envelope(geometry.degrees))
+    shape = shapely.simplify(geometry.shape, units / 2, preserve_topology=True)
+    return replace(geometry, shape=shape)
 
 
 @algorithm("Geometry.coordinates")
 def coordinates(geometry: Geometry) -> Any:
-    """The coordinates in degrees, nested as in GeoJSON."""
-    return geojson.geojson(geometry.degrees)["coordinates"]
+    """The coordinates in degrees, nested as in GeoJSON; of several geometries, those of each."""
+    return _coordinates(geojson.geojson(_shown(geometry)))
+
+
+def _coordinates(shape: dict[str, Any]) -> Any:
+    return [_coordinates(part) for part in shape["geometries"]] if "geometries" in shape else shape["coordinates"]
+
+
+def _shown(geometry: Geometry) -> BaseGeometry:
+    return geometry.shape if geometry.crs == DEGREES else geometry.degrees
+
+
+@algorithm("Geometry.type")
+def kind(geometry: Geometry) -> str:
+    """What kind of geometry it is, as GeoJSON calls it."""
+    return str(geometry.shape.geom_type)
+
+
+@algorithm("Geometry.geometries")
+def parts(geometry: Geometry) -> list[Geometry]:
+    """The parts of a geometry, itself if it is one."""
+    return [Geometry(part, geometry.crs, geometry.geodesic) for part in shapely.get_parts(geometry.shape)]
+
+
+@algorithm("Geometry.projection")
+def projection_of(geometry: Geometry) -> Projection:
+    """The CRS in which the coordinates are."""
+    return Projection(geometry.crs)
+
+
+@algorithm("Geometry.geodesic", "Geometry.edgesAreGeodesics")
+def geodesic_edges(geometry: Geometry) -> bool:
+    """Whether edges run along great circles."""
+    return geometry.geodesic
+
+
+@algorithm("Geometry.isUnbounded")
+def unbounded(geometry: Geometry) -> bool:
+    """Whether the geometry has no edge: never here."""
+    return False
+
+
+@algorithm("Geometry.transform")
+def transformed(geometry: Geometry, proj: Projection, maxError: Any, geodesic: bool | None) -> Geometry:
+    """The geometry in another projection, whose affine is left out."""
+    return _placed(geometry.within(geojson.crs_named(proj.crs)), replace(proj, transform=_IDENTITY), bool(geodesic))
 
 
 @algorithm("ErrorMargin")
 def error_margin(value: float | None, unit: str) -> ErrorMargin:
     """How far geometry may be off."""
     return ErrorMargin(value, unit)
-
-
-@algorithm("Projection")
-def projection(crs: Any, transform: list[Any] | None) -> Projection:
-    """A CRS with an affine, the identity by default."""
-    code = crs.crs if isinstance(crs, Projection) else crs
-    if not isinstance(code, str):
-        raise ServiceError(f"Projection: 'crs' must be a code such as 'EPSG:4326'; got {crs!r}.")
-    name = geojson.crs_named(code)
-    if transform is None:
-        return Projection(name, crs.transform) if isinstance(crs, Projection) else Projection(name)
-    if len(transform) != 6:
-        raise ServiceError(f"Projection: 'transform' must have 6 numbers; got {len(transform)}.")
-    a, b, c, d, e, f = map(float, transform)
-    return Projection(name, (a, b, c, d, e, f))
-
-
-@algorithm("Projection.crs")
-def crs(projection: Projection) -> str:
-    """The CRS's code."""
-    return projection.crs
-
-
-@algorithm("Projection.nominalScale")
-def nominal_scale(proj: Projection) -> float:
-    """Metres per pixel: of the equator for geographic CRS."""
-    return abs(proj.transform[0]) * metres_per_unit(proj.crs)
-
-
-def metres_per_unit(code: str) -> float:
-    """Metres of one unit of a CRS's axes."""
-    system = known_crs(code)
-    return METRES_PER_DEGREE if system.is_geographic else float(system.axis_info[0].unit_conversion_factor)

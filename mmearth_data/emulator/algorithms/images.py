@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeGuard
 
+from mmearth_data.emulator import patterns
 from mmearth_data.emulator.assets import ImageAsset
-from mmearth_data.emulator.bands import Band, constant, masked, resampled
-from mmearth_data.emulator.collections import EVERYTHING, Assets, Collection
+from mmearth_data.emulator.bands import Band, constant, resampled
 from mmearth_data.emulator.errors import ServiceError
 from mmearth_data.emulator.registry import Context, algorithm
-from mmearth_data.emulator.values import Date, Image, Projection, image_of, moment
+from mmearth_data.emulator.values import Date, Image, PixelType, Projection, image_of, moment
 
 
 @algorithm("Image.load")
@@ -30,13 +30,13 @@ def load(context: Context, id: str) -> Image:
 def constants(value: Any) -> Image:
     """An image of one number, or of one band per number of a list."""
     values = value if isinstance(value, list) else [value]
-    if not all(isinstance(v, int | float) for v in values):
+    if not all(isinstance(v, int | float) and math.isfinite(v) and abs(v) < 2**63 for v in values):
         raise ServiceError(f"Image.constant: the value must be a number or a list of numbers; got {value!r}.")
     names = ["constant"] if len(values) == 1 else [f"constant_{i}" for i in range(len(values))]
     return Image(tuple(constant(name, v) for name, v in zip(names, values, strict=True)))
 
 
-def _selected(image: Image, selectors: list[Any], where: str) -> tuple[Band, ...]:
+def selected(image: Image, selectors: list[Any], where: str) -> tuple[Band, ...]:
     """Bands by index, exact name or regular expression, in the selectors' order."""
     names = [band.name for band in image.bands]
     chosen: list[Band] = []
@@ -47,10 +47,7 @@ def _selected(image: Image, selectors: list[Any], where: str) -> tuple[Band, ...
             chosen.append(image.bands[int(selector)])
             continue
         exact = [band for band in image.bands if band.name == selector]
-        try:
-            found = exact or [band for band in image.bands if re.fullmatch(str(selector), band.name)]
-        except re.error as error:
-            raise ServiceError(f"{where}: Band pattern '{selector}' is no regular expression ({error}).") from None
+        found = exact or [band for band in image.bands if patterns.matches(str(selector), band.name, where)]
         if not found:
             raise ServiceError(f"{where}: Band pattern '{selector}' did not match any bands. Available bands: {names}")
         chosen.extend(found)
@@ -70,7 +67,7 @@ def _named(bands: Sequence[Band], names: list[str], where: str) -> tuple[Band, .
 @algorithm("Image.select", transparent="input")
 def select(input: Image, bandSelectors: list[Any], newNames: list[str] | None) -> Image:
     """Chosen bands, optionally renamed."""
-    bands = _selected(input, bandSelectors, "Image.select")
+    bands = selected(input, bandSelectors, "Image.select")
     return input.with_bands(bands if newNames is None else _named(bands, newNames, "Image.select"))
 
 
@@ -83,7 +80,7 @@ def rename(input: Image, names: list[str]) -> Image:
 @algorithm("Image.addBands", transparent="dstImg")
 def add_bands(dstImg: Image, srcImg: Image, names: list[str] | None, overwrite: bool) -> Image:
     """The first image with bands of the second; a name that is taken gets a number unless it is to be overwritten."""
-    added = srcImg.bands if names is None else _selected(srcImg, names, "Image.addBands")
+    added = srcImg.bands if names is None else selected(srcImg, names, "Image.addBands")
     bands = {band.name: band for band in dstImg.bands}
     for band in added:
         name, number = band.name, 0
@@ -132,30 +129,56 @@ def projection(image: Image) -> Projection:
     return Projection("EPSG:4326") if grid is None else Projection(grid.crs, grid.transform)
 
 
-def _twin(collection: Collection, key: str, value: Any) -> Image | None:
-    """The first image whose property ``key`` is ``value``; asked of the asset directly where that is its index."""
-    if isinstance(collection, Assets) and key == "system:index" and isinstance(value, str):
-        asset = collection.asset.image(value)
-        return None if asset is None else image_of(asset)
-    for element in collection.elements(EVERYTHING):
-        if isinstance(element, Image) and element.properties.get(key) == value:
-            return element
-    return None
+@algorithm("Image.cat")
+def concatenated(images: list[Any]) -> Image:
+    """The bands of several images in one."""
+    result: Image | None = None
+    for item in images:
+        image = Image((constant("constant", item),)) if _is_number(item) else item
+        if not isinstance(image, Image):
+            raise ServiceError(f"Image.cat: a {type(item).__name__} is no image.")
+        result = image if result is None else add_bands(result, image, None, False)
+    return Image(()) if result is None else result
 
 
-@algorithm("Image.linkCollection")
-def link_collection(
-    input: Image, imageCollection: Collection, linkedBands: Any, linkedProperties: Any, matchPropertyName: str
-) -> Image:
-    """The image with bands and properties of its match in a collection: masked bands and nulls if it has none."""
-    bands = [linkedBands] if isinstance(linkedBands, str) else list(linkedBands or [])
-    properties = [linkedProperties] if isinstance(linkedProperties, str) else list(linkedProperties or [])
-    value = input.properties.get(matchPropertyName)
-    match = None if value is None else _twin(imageCollection, matchPropertyName, value)
-    if match is None:
-        linked = Image(tuple(masked(str(name), "float64") for name in bands))
-    else:
-        linked = Image(_selected(match, bands, "Image.linkCollection"))
-    found = {} if match is None else match.properties
-    image = add_bands(input, linked, None, True)
-    return replace(image, properties={**image.properties, **{name: found.get(name) for name in properties}})
+@algorithm("Image.slice", transparent="image")
+def sliced(image: Image, start: int, end: int | None) -> Image:
+    """Bands from one place up to another, counted from the end where negative."""
+    return image.with_bands(tuple(image.bands)[start:end])
+
+
+@algorithm("Image.metadata")
+def metadata(image: Image, property: str, name: str | None) -> Image:
+    """A band of a property that is a number, called as the property unless named."""
+    value = image.properties.get(property)
+    if not _is_number(value) or not math.isfinite(value):
+        raise ServiceError(f"Image.metadata: the property '{property}' is {value!r}, not a number.")
+    return Image((constant(name or property, float(value)),))
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+@algorithm("Image.regexpRename")
+def regexp_rename(input: Image, regex: str, replacement: str, all: bool) -> Image:
+    """Bands renamed by replacing what a regular expression finds in their names."""
+    where = "Image.regexpRename"
+    changed = [patterns.substituted(regex, replacement, band.name, 0 if all else 1, where) for band in input.bands]
+    return input.with_bands(_named(input.bands, changed, where))
+
+
+@algorithm("Image.bandTypes")
+def band_types(image: Image) -> dict[str, PixelType]:
+    """The pixel type of each band."""
+    return {band.name: PixelType(band.dtype) for band in image.bands}
+
+
+@algorithm("Dictionary.toImage")
+def image_of_numbers(dictionary: dict[str, Any], names: list[str] | None) -> Image:
+    """A constant band for every number of a dictionary, in the order of their names."""
+    wanted = sorted(dictionary) if names is None else names
+    for name in wanted:
+        if not _is_number(dictionary.get(name)) or not math.isfinite(dictionary[name]):
+            raise ServiceError(f"Dictionary.toImage: '{name}' is {dictionary.get(name)!r}, not a number.")
+    return Image(tuple(constant(name, dictionary[name]) for name in wanted))

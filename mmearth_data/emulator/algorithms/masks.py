@@ -64,3 +64,48 @@ def _masked(band: Band, by: Band) -> Band:
         return Pixels(values, valid & mask.valid & (mask.values != 0))
 
     return replace(band, pixels=pixels, grid=None if band.tiles else band.grid, tiles=())
+
+
+@algorithm("Image.mask")
+def mask(image: Image, mask: Image | None) -> Image:
+    """The mask as an image of 0 and 1; or, with one given, the image with that mask instead of its own.
+
+    Pixels that were masked and no longer are have the value 0.
+    """
+    if mask is None:
+        return image.with_bands(tuple(_mask_of(band) for band in image.bands))
+    if len(mask.bands) not in (1, len(image.bands)):
+        raise ServiceError(f"Image.mask: 'mask' has {len(mask.bands)} bands, 'image' {len(image.bands)}.")
+    return image.with_bands(tuple(_remasked(band, by) for band, by in paired(image, mask, "Image.mask")))
+
+
+def _mask_of(band: Band) -> Band:
+    def pixels(grid: PixelGrid, frames: Frames) -> Pixels:
+        _, valid = band.pixels(grid, frames)
+        return Pixels(valid.astype(np.float32), np.ones(grid.shape, dtype=np.bool_))
+
+    return replace(band, dtype="float32", pixels=pixels, extent=None, tiles=())
+
+
+def _remasked(band: Band, by: Band) -> Band:
+    def pixels(grid: PixelGrid, frames: Frames) -> Pixels:
+        values, valid = band.pixels(grid, frames)
+        chosen = by.pixels(grid, frames)
+        return Pixels(np.where(valid, values, 0).astype(values.dtype), chosen.valid & (chosen.values != 0))
+
+    return replace(band, pixels=pixels, extent=None, tiles=())
+
+
+@algorithm("Image.selfMask", transparent="image")
+def self_mask(image: Image) -> Image:
+    """The image masked where it is 0."""
+    return image.with_bands(tuple(_masked(band, band) for band in image.bands))
+
+
+@algorithm("Image.blend")
+def blend(bottom: Image, top: Image) -> Image:
+    """The top image where it is valid, else the bottom one."""
+    if len(top.bands) not in (1, len(bottom.bands)):
+        raise ServiceError(f"Image.blend: 'top' has {len(top.bands)} bands, 'bottom' {len(bottom.bands)}.")
+    pairs = paired(bottom, top, "Image.blend")
+    return replace(bottom, bands=tuple(_filled(over, under, None) for under, over in pairs), footprint=None)

@@ -1,38 +1,34 @@
-"""Statistics of pixels in regions; regions are points here, so a region is the pixel that contains it."""
+"""Statistics of pixels in regions: of one geometry, or of every feature of a collection."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from mmearth_data.emulator.algorithms.geometries import metres_per_unit
+from mmearth_data.emulator import limits
+from mmearth_data.emulator.algorithms.projections import metres_per_unit
+from mmearth_data.emulator.bands import Band
 from mmearth_data.emulator.collections import Collection, Element, Query, single
+from mmearth_data.emulator.coverage import Cover, coarsened, cover, pixels_within
+from mmearth_data.emulator.edges import DEGREES
 from mmearth_data.emulator.errors import ServiceError
-from mmearth_data.emulator.frames import Frames, PixelGrid, Transform, inverse, transformer
+from mmearth_data.emulator.frames import Frames
+from mmearth_data.emulator.reducers import Reducer, Sample
 from mmearth_data.emulator.registry import Context, algorithm
-from mmearth_data.emulator.values import DEGREES, Feature, Geometry, Image, Projection, Reducer
+from mmearth_data.emulator.values import Feature, Geometry, Image, Projection
 
-REDUCERS = ("first", "mean", "min", "max", "sum")
-"""Of one pixel they are all its value."""
-
-
-def _register(name: str) -> None:
-    @algorithm(f"Reducer.{name}")
-    def handler() -> Reducer:
-        return Reducer(name)
+MAX_OBJECT_PIXELS = 1_000_000
+"""Pixels that reducers of anything but numbers take: lists and histograms of more are refused."""
+_OF_ONE = ("first", "last", "mean", "sum", "min", "max", "median", "mode")
 
 
-for _name in REDUCERS:
-    _register(_name)
-
-
-def _lattice(
+def lattice_of(
     image: Image, crs: Projection | None, crs_transform: list[float] | None, scale: float | None, where: str
 ) -> Projection:
-    """The pixel grid to reduce on: as asked, by default that of the image's first band."""
+    """The pixel grid to work on: as asked, by default that of the image's first band."""
     if scale is not None and crs_transform is not None:
         raise ServiceError(f"{where}: 'scale' and 'crsTransform' exclude each other.")
     native = image.bands[0].grid if image.bands else None
@@ -43,37 +39,80 @@ def _lattice(
         a, b, c, d, e, f = map(float, crs_transform)
         return Projection(base.crs, (a, b, c, d, e, f))
     if scale is not None:
+        if not 1e-6 < scale < 1e9:
+            raise ServiceError(f"{where}: 'scale' must be a positive number of metres; got {scale}.")
         step = scale / metres_per_unit(base.crs)
         return Projection(base.crs, (step, 0.0, 0.0, 0.0, -step, 0.0))
     return base
 
 
-def _pixel_at(geometry: Geometry | None, lattice: Projection, where: str) -> PixelGrid:
-    """The one pixel of the lattice that contains a point."""
-    if geometry is None or geometry.shape.geom_type != "Point":
-        kind = "nothing" if geometry is None else geometry.shape.geom_type
-        raise ServiceError(f"{where}: the emulator reduces over points only; the region is {kind}.")
-    x, y = geometry.shape.x, geometry.shape.y
-    if geometry.crs != lattice.crs:
-        x, y = transformer(geometry.crs, lattice.crs).transform(x, y)
-    a, b, c, d, e, f = lattice.transform
-    g, h, i, j, k, m = inverse(lattice.transform)
-    column, row = math.floor(g * x + h * y + i), math.floor(j * x + k * y + m)
-    corner: Transform = (a, b, a * column + b * row + c, d, e, d * column + e * row + f)
-    return PixelGrid(lattice.crs, corner, 1, 1)
+def named_outputs(bands: Sequence[Band], reducer: Reducer, where: str, alone: bool) -> list[list[str]]:
+    """What the outputs are called: one list per use of the reducer.
+
+    A reducer of one input is used for every band, and its outputs carry the band's name unless they are ``alone`` of
+    a single band; one of as many inputs as there are bands is used once.
+    """
+    if reducer.inputs == 1:
+        if alone and len(bands) == 1:
+            return [list(reducer.outputs)]
+        single_output = len(reducer.outputs) == 1
+        return [[b.name] if single_output else [f"{b.name}_{o}" for o in reducer.outputs] for b in bands]
+    if reducer.inputs != len(bands):
+        raise ServiceError(
+            f"{where}: Need {reducer.inputs} bands for Reducer.{reducer.name}; the image has {len(bands)}."
+        )
+    return [list(reducer.outputs)]
 
 
-def _values(image: Image, pixel: PixelGrid, frames: Frames) -> dict[str, Any]:
-    """Each band's value, null where masked."""
+def statistics_in(
+    bands: Sequence[Band], reducer: Reducer, names: list[list[str]], region: Cover, frames: Frames
+) -> dict[str, Any]:
+    """The reducer's outputs over the pixels of a region."""
+    if region.grid.shape == (1, 1) and region.weights[0, 0] == 1 and reducer.name in _OF_ONE and reducer.inputs == 1:
+        return _only_pixel(bands, names, region, frames, 0 if reducer.name == "sum" else None)
+    inside = region.weights > 0
+    limits.check_memory(int(inside.sum()) * 16 * max(1, reducer.inputs))
     result: dict[str, Any] = {}
-    for band in image.bands:
-        values, valid = band.pixels(pixel, frames)
-        value: np.generic = values[0, 0]
-        result[band.name] = value.item() if valid[0, 0] else None
+    for use, called in enumerate(names):
+        samples = []
+        for band in bands[use : use + 1] if reducer.inputs == 1 else bands:
+            values, valid = band.pixels(region.grid, frames)
+            weights = np.where(valid, region.weights if reducer.weighted else inside, 0.0)[inside]
+            samples.append(Sample(values[inside], weights))
+        result.update(zip(called, _reduced(reducer, samples), strict=True))
     return result
 
 
-@algorithm("Image.reduceRegion")
+def _only_pixel(
+    bands: Sequence[Band], names: list[list[str]], region: Cover, frames: Frames, empty: float | None
+) -> dict[str, Any]:
+    """What reducers that give a lone value back give of one pixel."""
+    result: dict[str, Any] = {}
+    for band, (name,) in zip(bands, names, strict=True):
+        values, valid = band.pixels(region.grid, frames)
+        lone: np.generic = values[0, 0]
+        result[name] = lone.item() if valid[0, 0] else empty
+    return result
+
+
+def _reduced(reducer: Reducer, samples: list[Sample]) -> list[Any]:
+    """The outputs for pixels: as arrays where the reducer can, so that large regions stay fast."""
+    if len(samples[0].values) > MAX_OBJECT_PIXELS and reducer.pixels is None:
+        raise ServiceError(
+            f"Reducer.{reducer.name}: {len(samples[0].values)} pixels; the emulator lists at most {MAX_OBJECT_PIXELS}."
+        )
+    if reducer.pixels is not None and all(sample.weights.any() for sample in samples):
+        with np.errstate(all="ignore"):
+            results = reducer.pixels(samples)
+        return [np.asarray(value).item() if np.all(known) else None for value, known in results]
+    columns = [
+        [value if weight > 0 else None for value, weight in zip(*map(np.ndarray.tolist, sample), strict=True)]
+        for sample in samples
+    ]
+    return reducer.rows(columns, [sample.weights.tolist() for sample in samples])
+
+
+@algorithm("Image.reduceRegion", aggregates=True)
 def reduce_region(
     context: Context,
     image: Image,
@@ -86,9 +125,21 @@ def reduce_region(
     maxPixels: int,
     tileScale: float,
 ) -> dict[str, Any]:
-    """The bands' values at a point, by band name."""
-    lattice = _lattice(image, crs, crsTransform, scale, "Image.reduceRegion")
-    return _values(image, _pixel_at(geometry, lattice, "Image.reduceRegion"), context.frames)
+    """The statistics of all bands over a region: the image's footprint unless a geometry is given."""
+    where = "Image.reduceRegion"
+    names = named_outputs(image.bands, reducer, where, alone=False)
+    lattice = lattice_of(image, crs, crsTransform, scale, where)
+    region = geometry if geometry is not None else _footprint(image, where)
+    if bestEffort and (found := pixels_within(region, lattice)) > maxPixels:
+        lattice = coarsened(lattice, 1.01 * (found / max(1, maxPixels)) ** 0.5)
+    part = cover(region, lattice, reducer.weighted, maxPixels, where)
+    return statistics_in(image.bands, reducer, names, part, context.frames)
+
+
+def _footprint(image: Image, where: str) -> Geometry:
+    if image.footprint is None:
+        raise ServiceError(f"{where}: Unbounded image; provide an explicit 'geometry'.")
+    return Geometry(image.footprint)
 
 
 @algorithm("Image.reduceRegions")
@@ -102,32 +153,34 @@ def reduce_regions(
     crsTransform: list[float] | None,
     tileScale: float,
 ) -> Collection:
-    """The features with the bands' values at them; one band's value is called what the reducer is."""
-    lattice = _lattice(image, crs, crsTransform, scale, "Image.reduceRegions")
-    return _Sampled(collection, image, reducer, lattice, context.frames)
+    """The features with the statistics of their regions; one band's are called what the outputs are."""
+    lattice = lattice_of(image, crs, crsTransform, scale, "Image.reduceRegions")
+    names = named_outputs(image.bands, reducer, "Image.reduceRegions", alone=True)
+    return _Measured(collection, image, reducer, lattice, names, context.frames)
 
 
 @dataclass(frozen=True)
-class _Sampled:
-    """Features of a collection with an image's values at their points."""
+class _Measured:
+    """Features of a collection with statistics of an image in their regions."""
 
     parent: Collection
     image: Image
     reducer: Reducer
     lattice: Projection
+    names: list[list[str]]
     frames: Frames
 
     def elements(self, query: Query) -> Any:
-        """The parent's elements, sampled."""
+        """The parent's elements, measured."""
         for element in self.parent.elements(query):
-            yield self._sample(element)
+            yield self._measure(element)
 
-    def _sample(self, element: Element) -> Feature:
+    def _measure(self, element: Element) -> Feature:
         feature = single(element, "Image.reduceRegions")
         if not isinstance(feature, Feature):
             raise ServiceError("Image.reduceRegions: the collection holds an image; it must hold features.")
-        pixel = _pixel_at(feature.geometry, self.lattice, "Image.reduceRegions")
-        values = _values(self.image, pixel, self.frames)
-        if len(values) == 1:
-            values = {self.reducer.name: next(iter(values.values()))}
+        if feature.geometry is None:
+            return feature
+        part = cover(feature.geometry, self.lattice, self.reducer.weighted, np.inf, "Image.reduceRegions")
+        values = statistics_in(self.image.bands, self.reducer, self.names, part, self.frames)
         return replace(feature, properties={**feature.properties, **values})

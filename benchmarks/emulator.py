@@ -1,0 +1,172 @@
+"""The emulator itself: CPU per tile of our own export, requests per second, and memory after many requests.
+
+    python benchmarks/emulator.py [--tiles 40] [--calls 400] [--requests 10000]
+
+CPU per tile is a thread's clock around the service alone, for the request that collection sends, on the procedural
+Earth and on the flat world by turns: the flat world's figure is what graphs and resampling cost, the rest is the
+world's. Rates are those of forty clients that keep their connections alive, beside those of a constant from the same
+server; every answer is compared with the service's own. Memory is the server process's, before and after.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import ee
+import numpy as np
+
+from benchmarks.collection import emulator
+from mmearth_data import grid
+from mmearth_data.earthengine import pixels, session
+from mmearth_data.emulator import world
+from mmearth_data.emulator.service import Service
+from mmearth_data.source import Acquisition, Location
+
+PLACES = ((-100.0, 40.0), (10.0, 50.0), (25.0, -20.0), (100.0, 60.0), (140.0, -25.0), (-60.0, -10.0), (30.0, 5.0))
+CLIENTS = 40
+
+
+def acquisitions(url: str, count: int) -> list[Acquisition]:
+    """The first products of cells around the world."""
+    source = session.connect(None, url)
+    found: list[Acquisition] = []
+    spread = np.random.default_rng(1)
+    while len(found) < count:
+        places = [PLACES[k % len(PLACES)] for k in range(count)]
+        lon, lat = (np.array(values) + spread.uniform(-4, 4, count) for values in zip(*places, strict=True))
+        ids = [int(cell) for cell in grid.cells_at(lon, lat)]
+        locations = [Location(cell, 2017 + k % 4) for k, cell in enumerate(ids)]
+        for batch in (locations[k : k + 50] for k in range(0, count, 50)):
+            found += [entry.acquisitions[0] for entry in source.resolve(batch) if entry.acquisitions]
+    return found[:count]
+
+
+def body(acquisition: Acquisition) -> dict[str, Any]:
+    """The request of one tile as it travels."""
+    request = pixels.request_body(acquisition)
+    return {**request, "expression": ee.serializer.encode(request["expression"], for_cloud_api=True)}
+
+
+def cpu_per_tile(bodies: dict[str, list[dict[str, Any]]]) -> dict[str, list[float]]:
+    """Milliseconds of CPU per tile in each world, the worlds by turns."""
+    services = {name: Service(world.build(name, 0)) for name in bodies}
+    for name, requests in bodies.items():
+        services[name].answer("image:computePixels", requests[0])
+    spent: dict[str, list[float]] = {name: [] for name in bodies}
+    for k in range(min(map(len, bodies.values()))):
+        for name, requests in bodies.items():
+            began = time.thread_time()
+            services[name].answer("image:computePixels", requests[k])
+            spent[name].append(1000 * (time.thread_time() - began))
+    return spent
+
+
+@contextmanager
+def connection(url: str) -> Iterator[http.client.HTTPConnection]:
+    address = urlsplit(url)
+    client = http.client.HTTPConnection(address.hostname or "", address.port, timeout=300)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def post(client: http.client.HTTPConnection, verb: str, content: bytes) -> tuple[int, bytes]:
+    client.request("POST", f"/v1/projects/bench/{verb}", content, {"Content-Type": "application/json"})
+    answer = client.getresponse()
+    return answer.status, answer.read()
+
+
+def rate(url: str, verb: str, contents: list[bytes], expected: list[bytes], calls: int) -> tuple[float, int]:
+    """Requests per second of forty clients that keep their connections, and how many answers were right."""
+
+    def client(number: int) -> int:
+        with connection(url) as kept:
+            right = 0
+            for k in range(number, calls, CLIENTS):
+                which = k % len(contents)
+                while (answer := post(kept, verb, contents[which]))[0] == 429:
+                    time.sleep(0.05)  # a second's requests are spent
+                right += answer == (200, expected[which])
+            return right
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        began = time.perf_counter()
+        right = sum(pool.map(client, range(CLIENTS)))
+        return calls / (time.perf_counter() - began), right
+
+
+def resident(pid: int) -> float:
+    """MB of memory that a process holds."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def memory(url: str, pid: int, contents: list[bytes], requests: int) -> tuple[float, float]:
+    """MB after a tenth of the requests, and after all of them."""
+    held = []
+    with connection(url) as kept:
+        for k in range(requests):
+            while post(kept, "image:computePixels", contents[k % len(contents)])[0] == 429:
+                time.sleep(0.05)
+            if k + 1 in (requests // 10, requests):
+                held.append(resident(pid))
+    return held[0], held[1]
+
+
+def listening_process(url: str) -> int:
+    """The process of the emulator that ``emulator`` started: the one child of ours."""
+    children = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    port = str(urlsplit(url).port)
+    return next(int(line.split()[0]) for line in children if "emulator" in line and port in line)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tiles", type=int, default=40)
+    parser.add_argument("--calls", type=int, default=400)
+    parser.add_argument("--requests", type=int, default=10_000)
+    options = parser.parse_args()
+    bodies: dict[str, list[dict[str, Any]]] = {}
+    for name in ("earth", "flat"):
+        with emulator(name, 0, Path(os.devnull)) as url:
+            bodies[name] = [body(acquisition) for acquisition in acquisitions(url, options.tiles)]
+    for name, spent in cpu_per_tile(bodies).items():
+        quartiles = statistics.quantiles(spent, n=4)
+        print(
+            f"CPU per tile, {name:5}: median {quartiles[1]:.1f} ms, quartiles {quartiles[0]:.1f} to {quartiles[2]:.1f}"
+        )
+    if not options.calls:
+        return
+    service = Service(world.build("flat", 0))
+    constant = {"expression": {"result": "0", "values": {"0": {"constantValue": 1}}}}
+    with emulator("flat", 0, Path(os.devnull)) as url:
+        for verb, requests in (("image:computePixels", bodies["flat"]), ("value:compute", [constant])):
+            contents = [json.dumps(request).encode() for request in requests]
+            expected = [service.answer(verb, request).body for request in requests]
+            speed, right = rate(url, verb, contents, expected, options.calls)
+            print(f"{verb:19}: {speed:.0f} requests/s, {right} of {options.calls} right")
+        contents = [json.dumps(request).encode() for request in bodies["flat"]]
+        if options.requests:
+            early, late = memory(url, listening_process(url), contents, options.requests)
+            most = options.requests
+            print(f"memory: {early:.0f} MB after {most // 10} requests, {late:.0f} MB after {most}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
