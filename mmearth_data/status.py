@@ -13,15 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mmearth_data.adopted import planned_locations
 from mmearth_data.store.commits import committed, row_tables
 from mmearth_data.store.files import StoreError, files_below, readable
 from mmearth_data.store.layout import read_layout
 from mmearth_data.store.objects import Place
 from mmearth_data.store.rows import STORED_OUTCOME
 from mmearth_data.store.schema import Status
-
-PLANNED_LOCATIONS = "_plan/locations.parquet"
-"""The location table that a store's plan adopted; a stratum's quota is the number of its primaries."""
 
 Stratum = tuple[str, int]
 
@@ -71,7 +69,8 @@ class StoreStatus:
 
 
 def _quotas(path: Place) -> Counter[Stratum] | None:
-    file = path / PLANNED_LOCATIONS
+    """Tiles owed per stratum: the primaries of the location table that the store follows."""
+    file = planned_locations(path)
     try:
         table = pq.read_table(readable(file), columns=["biome", "year", "reserve"])
     except FileNotFoundError:

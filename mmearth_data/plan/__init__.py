@@ -1,11 +1,13 @@
 """The plan of a store: what was resolved for each location, and which location each row of the store is for.
 
-``Plan`` (plan.py) keeps it in the folder ``_plan`` of the store; ``acquisitions`` reads and writes what was resolved,
-``slots`` says who gets which row, ``given_up`` whom a person decided to go past, ``progress`` how far it is.
+``Plan`` (plan.py) keeps it in the folder ``_plan`` of the store; ``parts`` joins the tables it adopted,
+``acquisitions`` reads and writes what was resolved, ``slots`` says who gets which row, ``given_up`` whom a person
+decided to go past, ``progress`` how far it is.
 """
 
+from mmearth_data.adopted import PlanError
 from mmearth_data.plan.given_up import GiveUpError, given_up
-from mmearth_data.plan.plan import Plan, PlanError, ShardSpec, Slot
+from mmearth_data.plan.plan import Plan, ShardSpec, Slot
 from mmearth_data.plan.progress import StratumSummary, Summary
 
 __all__ = ["GiveUpError", "Plan", "PlanError", "ShardSpec", "Slot", "StratumSummary", "Summary", "given_up"]

@@ -1,22 +1,22 @@
-"""The plan on disk: the adopted location table, what was resolved, and the rounds that give out the store's rows.
+"""The plan on disk: the adopted location tables, what was resolved, and the rounds that give out the store's rows.
 
-    DIR/_plan/plan.json               digest of the table, tile size, rows per shard: written last when adopting
-    DIR/_plan/locations.parquet       the adopted table, byte for byte
-    DIR/_plan/resolved/NNNNN.parquet  acquisitions of one batch of locations, in table order
+    DIR/_plan/plan.json               the adopted tables and the rows per shard: written last when adopting one
+    DIR/_plan/locations.parquet       the first adopted table, byte for byte; locations-01.parquet … longer ones
+    DIR/_plan/resolved/NNNNN.parquet  acquisitions of one batch of locations, in the plan's order (parts.py)
     DIR/_plan/round-NN.parquet        the rows that round NN gave out, and to whom
     DIR/_plan/given-up.json           locations to go past (given_up.py)
+    DIR/_plan/account/                what it has cost (mmearth_data/cost/account.py)
 
-Every file appears whole or not at all. A round is planned once the shards of all earlier rounds are committed, so its
-table follows from the store's content alone.
+Every file appears whole or not at all. A round is planned once the shards of all earlier rounds are committed, and
+what a table asks for once all that shorter ones ask for is done, so its rows follow from the store's content alone.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -28,30 +28,30 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmearth_data import grid
+from mmearth_data.adopted import AdoptedTables, PlanError, read_adopted, write_adopted
 from mmearth_data.location import COLUMNS, read_locations
 from mmearth_data.modalities import Modality, stored_with
 from mmearth_data.plan import acquisitions
 from mmearth_data.plan.given_up import give_up
+from mmearth_data.plan.parts import Part, Parts, check_contains
 from mmearth_data.plan.progress import Summary, stratum_summaries
-from mmearth_data.plan.slots import MAX_SHARD_ROWS, VACANT, IndexArray, Strata, first_round, later_round, shard_rows
+from mmearth_data.plan.slots import MAX_SHARD_ROWS, VACANT, BoolArray, IndexArray, first_round, later_round, shard_rows
 from mmearth_data.source import Acquisition, Location, Resolved
 from mmearth_data.store import layout, shards
 from mmearth_data.store.files import each, make_directory, readable, remove_left_overs, write_atomic
 from mmearth_data.store.locking import exclusive
 from mmearth_data.store.objects import Place, at
+from mmearth_data.store.rows import is_stored
 
 logger = logging.getLogger(__name__)
 
 BATCH_LOCATIONS = 56
-"""Locations resolved at once; batch n holds the table's rows 56·n to 56·n + 55."""
-FORMAT = 1
+"""Locations resolved at once at most: batch n holds the plan's n-th 56, and none of two tables."""
 _DIGEST = "location_table_sha256"
+_PART = b"table"
+"""Key of a round's metadata: which of the plan's tables it is for; the first where there is none."""
 _ROUND = re.compile(r"round-\d\d\.parquet")
 _ROUND_SCHEMA = pa.schema([("row", pa.int64()), ("shard", pa.int32()), ("location_id", pa.int64())])
-
-
-class PlanError(ValueError):
-    """The plan cannot be made or continued; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,8 @@ class Plan:
     """The plan of the store at ``store``; make one with ``prepare`` or ``open``."""
 
     store: Place
-    table: gpd.GeoDataFrame
+    parts: Parts
     rows_per_shard: int
-    seed: int
 
     @classmethod
     def prepare(
@@ -92,10 +91,11 @@ class Plan:
     ) -> Plan:
         """Adopt the location table at ``locations`` for the store, or continue the plan that already adopted it.
 
-        A new store also holds the modalities called ``downstream``; a store that is there keeps those it was made
-        with. Raises LocationTableError for a bad table, UnknownModalityError for a name that is no such modality,
-        PlanError where the store follows another table or lacks a modality asked for, and StoreError where it cannot be
-        made.
+        A table that contains the one that the store follows extends the plan: what the store has stays where it is,
+        and shards are appended. A shorter table that it followed before asks for no more than it did. A new store also
+        holds the modalities called ``downstream``; a store that is there keeps those it was made with. Raises
+        LocationTableError for a bad table, UnknownModalityError for a name that is no such modality, PlanError where
+        the store follows another table or lacks a modality asked for, and StoreError where it cannot be made.
         """
         asked = stored_with(downstream)
         path, source = at(store), at(locations)
@@ -109,30 +109,26 @@ class Plan:
                 remove_left_overs(swept)
             if not (folder / "plan.json").is_file():
                 cls._adopt(path, table, content, digest, max_shard_rows, asked)
-        if _settings(folder)["table_sha256"] != digest:
-            raise PlanError(
-                f"{path} follows another location table; continue with {folder / 'locations.parquet'} "
-                f"or collect {source} into a new --store"
-            )
+            elif digest not in (known.sha256 for known in read_adopted(folder).tables):
+                cls._extend(path, table, content, digest, source)
         held = layout.read_layout(path).modalities
         if lacking := [modality.name for modality in asked if modality not in held]:
             raise PlanError(
                 f"{path} was made without {' and '.join(lacking)}, and a store keeps the modalities it was made with; "
                 "collect into a new --store"
             )
-        return cls.open(path)
+        return cls.open(path, digest)
 
     @classmethod
-    def open(cls, store: str | Place) -> Plan:
-        """The plan that a store already has; raises PlanError where it has none."""
+    def open(cls, store: str | Place, sha256: str | None = None) -> Plan:
+        """The plan that a store already has, as far as the table of that digest asks; raises PlanError."""
         folder = at(store) / "_plan"
-        settings = _settings(folder)
-        return cls(
-            store=at(store),
-            table=read_locations(folder / "locations.parquet"),
-            rows_per_shard=int(settings["shard_rows"]),
-            seed=int(settings["table_sha256"][:8], 16),
-        )
+        adopted = read_adopted(folder)
+        digests = [table.sha256 for table in adopted.tables]
+        followed = adopted.tables[: len(digests) if sha256 is None else digests.index(sha256) + 1]
+        tables = [read_locations(folder / table.file) for table in followed]
+        parts = Parts.of(tables, [table.seed for table in followed])
+        return cls(store=at(store), parts=parts, rows_per_shard=adopted.shard_rows)
 
     @staticmethod
     def _adopt(
@@ -140,12 +136,34 @@ class Plan:
     ) -> None:
         strata = len(table[["biome", "year"]].drop_duplicates())
         rows, pixels = shard_rows(strata, most), int(grid.decode(table["location_id"].to_numpy()[:1]).pixels[0])
-        settings = {"format": FORMAT, "table_sha256": digest, "locations": len(table), "shard_rows": rows}
         made = (path / "zarr.json").is_file() and layout.read_layout(path).attrs.get(_DIGEST) == digest
         if not made:
             layout.create(path, tile_pixels=pixels, shard_rows=rows, attrs={_DIGEST: digest}, modalities=asked)
-        write_atomic(path / "_plan" / "locations.parquet", content)
-        write_atomic(path / "_plan" / "plan.json", json.dumps(settings, indent=1).encode())
+        _keep(path / "_plan", AdoptedTables(rows, ()).with_table(digest, len(table)), content)
+
+    @classmethod
+    def _extend(cls, path: Place, table: gpd.GeoDataFrame, content: bytes, digest: str, source: Place) -> None:
+        folder, follows = path / "_plan", cls.open(path)
+        remedy = (
+            f"continue with {folder / read_adopted(folder).tables[-1].file}, extend it by a table with the same seed, "
+            f"layers and options, or collect {source} into a new --store"
+        )
+        try:
+            check_contains(table, follows.table, remedy)
+        except PlanError as error:
+            raise PlanError(f"{source} does not extend the location table of {path}: {error}") from None
+        _keep(folder, read_adopted(folder).with_table(digest, len(table)), content)
+        logger.info("%s follows %d locations now, %d before", path, len(table), len(follows.table))
+
+    @property
+    def table(self) -> gpd.GeoDataFrame:
+        """Every location, in the order of the plan: of the first table it adopted, then what longer ones add."""
+        return self.parts.table
+
+    @property
+    def seed(self) -> int:
+        """What tells this plan from others, however often it is extended."""
+        return self.parts.parts[0].seed
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -156,12 +174,12 @@ class Plan:
 
     @property
     def batches(self) -> int:
-        """Number of batches the table is resolved in."""
-        return -(-len(self.table) // BATCH_LOCATIONS)
+        """Number of batches the locations are resolved in."""
+        return len(self._batches)
 
     def batch(self, number: int) -> tuple[Location, ...]:
         """The locations of one batch."""
-        part = self.table.iloc[number * BATCH_LOCATIONS : (number + 1) * BATCH_LOCATIONS]
+        part = self.table.iloc[self._batches[number]]
         return tuple(Location(int(i), int(y)) for i, y in zip(part["location_id"], part["year"], strict=True))
 
     def unresolved(self) -> tuple[int, ...]:
@@ -186,8 +204,8 @@ class Plan:
     # -- rounds
 
     def rounds(self) -> int:
-        """Rounds planned so far."""
-        return sum(_ROUND.fullmatch(entry.name) is not None for entry in (self.store / "_plan").iterdir())
+        """Rounds planned so far, those for longer tables than this plan knows left out."""
+        return sum(part < len(self.parts.parts) for part in self._parts_of_rounds())
 
     def pending(self) -> tuple[int, ...]:
         """Shards that were given out and are not committed, in order."""
@@ -207,14 +225,15 @@ class Plan:
                 raise PlanError(
                     f"{len(missing)} batches of locations are unresolved; resolve them before planning a round"
                 )
-            number = self.rounds()
+            number = len(self._parts_of_rounds())
             first_row = sum(len(self._round(earlier)) for earlier in range(number))
-            picks = self._picks(number)
+            part, picks = self._picks(number)
             if not len(picks):
                 return None
             rows = first_row + np.arange(len(picks))
-            columns = [rows, rows // self.rows_per_shard, np.where(picks == VACANT, 0, self._ids[picks])]
-            table = pa.table(columns, schema=_ROUND_SCHEMA)
+            columns = [rows, rows // self.rows_per_shard, np.where(picks == VACANT, 0, self.parts.ids[picks])]
+            metadata = {_PART: str(part).encode()} if part else None
+            table = pa.table(columns, schema=_ROUND_SCHEMA.with_metadata(metadata))
             layout.resize(self.store, first_row + len(picks))
             acquisitions.write_table(table, self._round_file(number))
         result = tuple(int(shard) for shard in np.unique(rows // self.rows_per_shard))
@@ -239,47 +258,65 @@ class Plan:
             given = self._round(number)
             part = given[given["shard"] == shard]
             if len(part):
-                slots = self._slots(part["row"].to_list(), part["location_id"].to_list())
+                follows = self.parts.parts[self._parts_of_rounds()[number]]
+                slots = self._slots(part["row"].to_list(), part["location_id"].to_list(), follows)
                 return ShardSpec(shard=shard, round=number, slots=slots)
         raise PlanError(f"shard {shard} was not given out; the plan has {self.rounds()} rounds")
 
     def summary(self) -> Summary:
         """How far the plan is, counted on committed shards."""
-        missing, given, done = set(self.unresolved()), self._given(), shards.committed(self.store)
-        stored, gave_way = self._outcomes()
+        missing, given = set(self.unresolved()), self._given()
+        planned = set(given["shard"].tolist())
+        done = planned & shards.committed(self.store)
+        part = self.parts.parts[-1]
+        stored, gave_way = self._outcomes(part)
         untried = np.zeros(len(self.table), dtype=np.bool_) if missing else self._available()
-        untried &= ~np.isin(self._ids, given["location_id"])
-        planned = int(given["shard"].nunique())
+        untried &= ~np.isin(self.parts.ids, given["location_id"])
         return Summary(
             locations=len(self.table),
-            resolved=sum(len(self.batch(n)) for n in range(self.batches) if n not in missing),
+            resolved=sum(len(self._batches[n]) for n in range(self.batches) if n not in missing),
             rounds=self.rounds(),
-            shards=planned,
+            shards=len(planned),
             committed=len(done),
             strata=stratum_summaries(
-                self._stratum_names,
-                self._strata,
+                part.names,
+                part.strata,
                 stored,
                 gave_way,
                 untried=untried,
-                settled=not missing and planned == len(done),
+                settled=not missing and planned == done,
             ),
         )
 
-    def _picks(self, number: int) -> IndexArray:
-        available, rows = self._available(), self.rows_per_shard
-        if number == 0:
-            return first_round(self._strata, available, rows, self.seed)
-        used = np.isin(self._ids, self._given()["location_id"])
-        return later_round(self._strata, available, used, self._outcomes()[0], rows, self.seed, number)
+    def _picks(self, number: int) -> tuple[int, IndexArray]:
+        """Whom the next round, of that number, gives its rows to, and for which table; for none where all is done."""
+        available = self._available()
+        used = np.isin(self.parts.ids, self._given()["location_id"])
+        begun = set(self._parts_of_rounds())
+        for index, part in enumerate(self.parts.parts):
+            free, given, stored = available[: part.end], used[: part.end], self._outcomes(part)[0]
+            if index in begun:
+                picks = later_round(part.strata, free, given, stored, self.rows_per_shard, part.seed, number)
+            else:
+                picks = first_round(part.short_of(stored), free & ~given, self.rows_per_shard, part.seed)
+            if len(picks):
+                return index, picks
+        return 0, np.empty(0, dtype=np.int64)
 
     def _round_file(self, number: int) -> Place:
         return self.store / "_plan" / f"round-{number:02d}.parquet"
 
+    def _parts_of_rounds(self) -> list[int]:
+        """Of every round that was planned, by whomever, which table it is for."""
+        rounds = sum(_ROUND.fullmatch(entry.name) is not None for entry in (self.store / "_plan").iterdir())
+        return [int(self._round(number).attrs.get("part", 0)) for number in range(rounds)]
+
     def _round(self, number: int) -> pd.DataFrame:
         if number not in self._rounds_read:
-            table = pq.read_table(readable(self._round_file(number)), schema=_ROUND_SCHEMA)
-            self._rounds_read[number] = table.to_pandas()
+            table = pq.read_table(readable(self._round_file(number)))
+            found = table.cast(_ROUND_SCHEMA).to_pandas()
+            found.attrs["part"] = int((table.schema.metadata or {}).get(_PART, b"0"))
+            self._rounds_read[number] = found
         return self._rounds_read[number]
 
     def _given(self) -> pd.DataFrame:
@@ -287,15 +324,20 @@ class Plan:
         empty: pd.DataFrame = _ROUND_SCHEMA.empty_table().to_pandas()
         return pd.concat([empty, *(self._round(number) for number in range(self.rounds()))], ignore_index=True)
 
-    def _outcomes(self) -> tuple[IndexArray, IndexArray]:
-        """Rows stored, and locations that gave way, per stratum, over the committed shards."""
-        counts = np.zeros((2, len(self._stratum_names)), dtype=np.int64)
-        for table in shards.row_tables(self.store, sorted(shards.committed(self.store))):
-            rows = table.select(["location_id", "outcome"]).to_pandas()
-            rows = rows[rows["location_id"] != 0]
-            stratum = self._strata.stratum[self._index_of(rows["location_id"].to_numpy(np.int64))]
-            np.add.at(counts, ((rows["outcome"] != "stored").to_numpy(np.int64), stratum), 1)
+    def _outcomes(self, part: Part) -> tuple[IndexArray, IndexArray]:
+        """Of a table's locations in committed shards, those stored and those that gave way, per stratum."""
+        counts = np.zeros((2, len(part.names)), dtype=np.int64)
+        for ids, stored in self._committed_rows():
+            of_part = np.isin(ids, self.parts.ids[: part.end])
+            stratum = part.strata.stratum[self.parts.index_of(ids[of_part])]
+            np.add.at(counts, ((~stored[of_part]).astype(np.int64), stratum), 1)
         return counts[0], counts[1]
+
+    def _committed_rows(self) -> Iterator[tuple[IndexArray, BoolArray]]:
+        """Shard by shard, the ids of the locations in it and whether each is stored."""
+        for table in shards.row_tables(self.store, sorted(shards.committed(self.store))):
+            ids = table["location_id"].to_numpy()
+            yield ids[ids != 0], is_stored(table)[ids != 0]
 
     # -- lookups
 
@@ -305,29 +347,9 @@ class Plan:
         return {}
 
     @cached_property
-    def _ids(self) -> IndexArray:
-        ids: IndexArray = self.table["location_id"].to_numpy(np.int64)
-        return ids
-
-    @cached_property
-    def _order(self) -> IndexArray:
-        return np.argsort(self._ids, kind="stable")
-
-    @cached_property
-    def _stratum_names(self) -> list[tuple[str, int]]:
-        return sorted({(str(b), int(y)) for b, y in zip(self.table["biome"], self.table["year"], strict=True)})
-
-    @cached_property
-    def _strata(self) -> Strata:
-        number = {name: index for index, name in enumerate(self._stratum_names)}
-        names = zip(self.table["biome"], self.table["year"], strict=True)
-        stratum = np.array([number[str(biome), int(year)] for biome, year in names], dtype=np.int64)
-        primary = stratum[~self.table["reserve"].to_numpy(np.bool_)]
-        quota = np.bincount(primary, minlength=len(number)).astype(np.int64)
-        return Strata(stratum=stratum, rank=self.table["rank"].to_numpy(np.int64), quota=quota)
-
-    def _index_of(self, location_ids: IndexArray) -> IndexArray:
-        return self._order[np.searchsorted(self._ids, location_ids, sorter=self._order)]
+    def _batches(self) -> tuple[range, ...]:
+        """Of each batch, the locations in it."""
+        return self.parts.batch_ranges(BATCH_LOCATIONS)
 
     def _available(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         def part(number: int) -> pa.Table:
@@ -336,14 +358,15 @@ class Plan:
         parts = list(each(self.store, part, range(self.batches)))
         return np.asarray(pa.concat_tables(parts)["available"].to_numpy(), dtype=np.bool_)
 
-    def _slots(self, rows: list[int], location_ids: list[int]) -> tuple[Slot, ...]:
+    def _slots(self, rows: list[int], location_ids: list[int], part: Part) -> tuple[Slot, ...]:
         filled = np.array([i for i in location_ids if i], dtype=np.int64)
-        index = self._index_of(filled)
-        records = self.table.iloc[index][list(COLUMNS)].to_dict("records")
-        places = {int(record["location_id"]): record for record in records}
+        index = self.parts.index_of(filled)
+        described = self.table.iloc[index][list(COLUMNS)].assign(reserve=part.reserve[index])
+        places = {int(record["location_id"]): record for record in described.to_dict("records")}
+        batch = np.searchsorted([batch.start for batch in self._batches], index, side="right") - 1
         found: dict[int, tuple[Acquisition, ...]] = {}
-        for number in np.unique(index // BATCH_LOCATIONS):
-            members = {int(i) for i in filled[index // BATCH_LOCATIONS == number]}
+        for number in np.unique(batch):
+            members = {int(i) for i in filled[batch == number]}
             found |= acquisitions.read(self._batch_file(int(number)), members)
         return tuple(
             Slot(row, places.get(location_id), found.get(location_id, ()))
@@ -351,11 +374,7 @@ class Plan:
         )
 
 
-def _settings(folder: Place) -> dict[str, Any]:
-    try:
-        settings: dict[str, Any] = json.loads((folder / "plan.json").read_bytes())
-    except FileNotFoundError:
-        raise PlanError(f"{folder.parent} has no plan; make one with mmearth collect --locations FILE") from None
-    if settings.get("format") != FORMAT:
-        raise PlanError(f"{folder.parent} has a plan of format {settings.get('format')}, not {FORMAT}; collect anew")
-    return settings
+def _keep(folder: Place, adopted: AdoptedTables, content: bytes) -> None:
+    """Adopt the last of these tables: its bytes first, then the list that names it."""
+    write_atomic(folder / adopted.tables[-1].file, content)
+    write_adopted(folder, adopted)

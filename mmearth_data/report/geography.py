@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from mmearth_data.adopted import planned_locations
 from mmearth_data.latitudes import BANDS, bands_at, parallel
 from mmearth_data.report.places import meridian
 from mmearth_data.report.section import Fact, Section
@@ -38,7 +39,7 @@ def plan_geography(path: str | Place) -> Mapping[str, Any] | None:
 
     Raises StoreError where the plan's table cannot be read.
     """
-    file = at(path) / "_plan" / "locations.parquet"
+    file = planned_locations(at(path))
     if not file.is_file():
         return None
     try:

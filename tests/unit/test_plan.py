@@ -44,8 +44,8 @@ def test_preparing_again_continues_and_another_table_is_refused(plan: Plan, tmp_
     again = Plan.prepare(plan.store, tmp_path / "locations.parquet")
     assert again.rows_per_shard == plan.rows_per_shard
     assert again.unresolved() == ()
-    location_table(tmp_path / "other.parquet", primaries=21, reserves=5)
-    with pytest.raises(PlanError, match=r"follows another location table; continue with .*_plan/locations\.parquet"):
+    location_table(tmp_path / "other.parquet", primaries=20, reserves=5, around=((20.0, 50.0),))
+    with pytest.raises(PlanError, match=r"does not extend .*; continue with .*_plan/locations\.parquet"):
         Plan.prepare(plan.store, tmp_path / "other.parquet")
 
 
