@@ -79,7 +79,7 @@ deploy: $(INSTALLED)  ## What runs by itself (flows/prefect.yaml) to the server 
 	$(BIN)/prefect work-pool create --overwrite --type process mmearth-collect
 	$(BIN)/prefect work-pool create --overwrite --type docker mmearth-docker
 	$(BIN)/prefect work-pool create --overwrite --type process mmearth-gpu
-	MMEARTH_LOCATIONS=$(abspath $(LOCATIONS)) MMEARTH_STORE=$(abspath $(STORE)) MMEARTH_RUN=$(abspath $(OUT)) \
+	MMEARTH_LOCATIONS=$(abspath $(LOCATIONS)) MMEARTH_STORE=$(if $(findstring ://,$(STORE)),$(STORE),$(abspath $(STORE))) MMEARTH_RUN=$(abspath $(OUT)) \
 	MMEARTH_PROJECT=$(PROJECT) MMEARTH_EMULATOR=$(EMULATOR) MMEARTH_CREDENTIALS=$(HOME)/.config/earthengine \
 	MMEARTH_VOLUME=$(dir $(abspath $(STORE))):$(dir $(abspath $(STORE))) \
 	$(BIN)/prefect --no-prompt deploy --all --prefect-file flows/prefect.yaml

@@ -114,16 +114,23 @@ def take(file: ObjectPath) -> Lease:
     version = None
     if found := _read(file):
         content, version, stat = found
-        try:
-            holder = str(json.loads(content)["holder"])
-        except (ValueError, KeyError, TypeError):
-            raise StoreError(f"{file} is no lease; remove it, then run again") from None
+        holder = _holder(file, content)
         if holder and not _ran_out(file, stat):
             raise LeaseTaken(file, holder)
     try:
         return Lease(file, version)
     except Superseded:
         raise LeaseTaken(file, "another process, which was faster") from None
+
+
+def _holder(file: ObjectPath, content: bytes) -> str:
+    """Who holds the lease with this content; nobody where it is a disk's lock file, which holds nothing once copied."""
+    if not content.strip() or content.strip().isdigit():
+        return ""
+    try:
+        return str(json.loads(content)["holder"])
+    except (ValueError, KeyError, TypeError):
+        raise StoreError(f"{file} is no lease; remove it, then run again") from None
 
 
 def _ran_out(file: ObjectPath, stat: ObjectStat) -> bool:

@@ -18,11 +18,11 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import obstore
+import obstore.fsspec
 import pytest
 import xarray as xr
 from obstore.store import S3Store
 from torch import Tensor
-from zarr.storage import ObjectStore
 
 from mmearth_data.collection import collect_shard, resolve_plan
 from mmearth_data.plan import Plan
@@ -93,11 +93,11 @@ def test_the_objects_are_the_files_of_a_local_store_byte_for_byte(local: Path, r
 def test_xarray_and_duckdb_open_it_by_the_means_of_object_storage(
     server: S3Server, local: Path, remote: str, tmp_path: Path
 ) -> None:
-    bucket = S3Store("tiles", prefix="finalized/store.zarr", client_options={"allow_http": True})
-    opened = xr.open_zarr(ObjectStore(bucket), chunks=None)
+    obstore.fsspec.register("s3")
+    opened = xr.open_zarr(remote, storage_options={"client_options": {"allow_http": True}}, chunks=None)
     xr.testing.assert_identical(opened.load(), xr.open_zarr(local, chunks=None).load())
     table = tmp_path / "locations.parquet"
-    table.write_bytes(bytes(obstore.get(bucket, "locations.parquet").bytes()))
+    table.write_bytes((_place(remote) / "locations.parquet").read_bytes())
     assert duckdb.sql(f"SELECT count(*) FROM '{table}' WHERE outcome = 'stored'").fetchall() == [(55,)]
 
 
@@ -311,6 +311,25 @@ def test_revoked_permission_stops_in_one_line_and_the_next_run_ends_as_if_nothin
     collect(url, FormulaSource())
     collect(str(tmp_path / "store"), FormulaSource())
     assert _content(url) == _content(tmp_path / "store")
+
+
+def test_a_store_that_was_begun_on_a_disk_goes_on_in_a_bucket(url: str, tmp_path: Path) -> None:
+    location_table(tmp_path / "locations.parquet", primaries=6, reserves=2)
+    disk = tmp_path / "store"
+    plan = Plan.prepare(disk, tmp_path / "locations.parquet", max_shard_rows=8)
+    resolve_plan(plan, FormulaSource())
+    first, *others = plan.next_round() or ()
+    collect_shard(disk, plan.spec(first), FormulaSource(), workers=1)
+    with lock(disk, others[0]):  # whoever held it is not there any more
+        pass
+    for name, _ in files_below(disk):
+        (at(url) / name).write_bytes((disk / name).read_bytes())
+    plan = Plan.prepare(url, tmp_path / "locations.parquet", max_shard_rows=8)
+    assert plan.pending() == tuple(others)
+    for shard in others:
+        collect_shard(url, plan.spec(shard), FormulaSource(), workers=1)
+        collect_shard(disk, plan.spec(shard), FormulaSource(), workers=1)
+    assert _content(url) == _content(disk)
 
 
 @pytest.mark.parametrize(
