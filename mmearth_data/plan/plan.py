@@ -364,10 +364,13 @@ class Plan:
         described = self.table.iloc[index][list(COLUMNS)].assign(reserve=part.reserve[index])
         places = {int(record["location_id"]): record for record in described.to_dict("records")}
         batch = np.searchsorted([batch.start for batch in self._batches], index, side="right") - 1
+
+        def read(number: int) -> dict[int, tuple[Acquisition, ...]]:
+            return acquisitions.read(self._batch_file(number), set(filled[batch == number].tolist()))
+
         found: dict[int, tuple[Acquisition, ...]] = {}
-        for number in np.unique(batch):
-            members = {int(i) for i in filled[batch == number]}
-            found |= acquisitions.read(self._batch_file(int(number)), members)
+        for some in each(self.store, read, np.unique(batch).tolist()):
+            found |= some
         return tuple(
             Slot(row, places.get(location_id), found.get(location_id, ()))
             for row, location_id in zip(rows, location_ids, strict=True)
