@@ -26,6 +26,8 @@ _CREDENTIALS = {
     "s3": "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, where they expire, AWS_SESSION_TOKEN anew",
     "gs": "name the key file of a service account in GOOGLE_APPLICATION_CREDENTIALS",
 }
+_TIMEOUT = "300s"
+"""For one request with its content: a whole shard over a slow line takes minutes."""
 _ENDPOINTS = {"s3": "the network, AWS_REGION and AWS_ENDPOINT_URL", "gs": "the network"}
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _NOT_ACCEPTED = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "AuthFailure"}
@@ -33,37 +35,39 @@ _NO_CREDENTIALS = ("169.254.169.254", "metadata.google.internal")
 """Where credentials are asked for on a machine of the cloud itself, when no variable gives any."""
 
 
-class Unreachable(StoreError):  # noqa: N818 - says what is so
+class Refused(StoreError):  # noqa: N818 - says what is so
+    """The storage does not do what it is asked; nothing follows from that about what it holds."""
+
+
+class Unreachable(Refused):
     """The storage gave no useful answer for now; the same may succeed later."""
 
 
 @lru_cache(maxsize=64)
 def bucket(scheme: str, name: str, prefix: str = "") -> Bucket:
-    """A bucket to ask, or what lies below a prefix of it; raises StoreError where the client cannot be made."""
+    """A bucket to ask, or what lies below a prefix of it; raises Refused where it cannot be asked at all."""
     try:
         from obstore.exceptions import BaseError
         from obstore.store import GCSStore, S3Store
     except ModuleNotFoundError:
-        raise StoreError(
-            f"{scheme}:// needs the package obstore; install with: pip install 'mmearth[objects]'"
-        ) from None
+        raise Refused(f"{scheme}:// needs the package obstore; install with: pip install 'mmearth[objects]'") from None
     try:
         if scheme == "gs":
-            return GCSStore(name, prefix=prefix or None)
+            return GCSStore(name, prefix=prefix or None, client_options={"timeout": _TIMEOUT})
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         return S3Store(
             name,
             prefix=prefix or None,
             config={"endpoint": endpoint} if endpoint else None,
-            client_options={"allow_http": (endpoint or "").startswith("http://")},
+            client_options={"allow_http": (endpoint or "").startswith("http://"), "timeout": _TIMEOUT},
         )
     except BaseError as error:
-        raise StoreError(f"{scheme}://{name} cannot be asked: {_brief(error)}; {_CREDENTIALS[scheme]}") from error
+        raise Refused(f"{scheme}://{name} cannot be asked: {_brief(error)}; {_CREDENTIALS[scheme]}") from error
 
 
 @contextmanager
 def asking(place: str, scheme: str, doing: str) -> Iterator[None]:
-    """Ask a storage to read, list or write ``place``; what it refuses is raised as StoreError.
+    """Ask a storage to read, list or write ``place``; what it refuses is raised as Refused.
 
     A missing object is a FileNotFoundError; conditions that do not hold stay obstore's own errors.
     """
@@ -81,21 +85,21 @@ def asking(place: str, scheme: str, doing: str) -> Iterator[None]:
         raise _refusal(place, scheme, doing, error) from error
 
 
-def _refusal(place: str, scheme: str, doing: str, error: Exception) -> StoreError:
+def _refusal(place: str, scheme: str, doing: str, error: Exception) -> Refused:
     from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
     said = str(error)
     code = match[1] if (match := _CODE.search(said)) else ""
     cannot = f"cannot {doing} {place}"
     if code == "NoSuchBucket" or "bucket does not exist" in said:
-        return StoreError(f"{cannot}: its bucket does not exist; make the bucket, or check the name and the endpoint")
+        return Refused(f"{cannot}: its bucket does not exist; make the bucket, or check the name and the endpoint")
     if any(address in said for address in _NO_CREDENTIALS):
-        return StoreError(f"{cannot}: no credentials were found; {_CREDENTIALS[scheme]}")
+        return Refused(f"{cannot}: no credentials were found; {_CREDENTIALS[scheme]}")
     if code in _NOT_ACCEPTED or isinstance(error, UnauthenticatedError):
         why = f" ({code})" if code else ""
-        return StoreError(f"{cannot}: the credentials are not accepted{why}; {_CREDENTIALS[scheme]}")
+        return Refused(f"{cannot}: the credentials are not accepted{why}; {_CREDENTIALS[scheme]}")
     if isinstance(error, PermissionDeniedError) or "403 Forbidden" in said:
-        return StoreError(
+        return Refused(
             f"{cannot}: access is denied{f' ({code})' if code else ''}; let these credentials list, read and write "
             "objects of the bucket, then run again"
         )

@@ -129,7 +129,7 @@ def writing(path: Place) -> Iterator[Path]:
 
 
 def asking(path: Place, doing: str) -> contextlib.AbstractContextManager[None]:
-    """Where a library reads or writes ``path`` by itself: what object storage refuses is raised as StoreError."""
+    """Where a library reads or writes ``path`` by itself: what object storage refuses is raised as Refused."""
     return contextlib.nullcontext() if isinstance(path, Path) else path.asking(doing)
 
 

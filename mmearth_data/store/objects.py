@@ -59,7 +59,7 @@ class Version:
 class ObjectPath:
     """A place in object storage: scheme, bucket, and a key without slashes at its ends.
 
-    Whatever asks the storage raises StoreError, in one line with the remedy, where it refuses or cannot be reached,
+    Whatever asks the storage raises Refused, in one line with the remedy, where it refuses or cannot be reached,
     and FileNotFoundError where there is no such object.
     """
 
@@ -197,7 +197,7 @@ class ObjectPath:
         return ObjectStore(bucket(self.scheme, self.bucket, self.key))
 
     def asking(self, doing: str) -> AbstractContextManager[None]:
-        """Where this place is asked for by other means: what the storage refuses is raised as StoreError."""
+        """Where this place is asked for by other means: what the storage refuses is raised as Refused."""
         return asking(str(self), self.scheme, doing)
 
     def _at(self, key: str) -> ObjectPath:

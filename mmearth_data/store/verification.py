@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
-from mmearth_data.store.commits import array_file_name, committed, read_record, table_name
-from mmearth_data.store.files import StoreError, files_below, sha256_of_file
+from mmearth_data.store.buckets import Refused
+from mmearth_data.store.commits import FileRecord, array_file_name, committed, read_record, table_name
+from mmearth_data.store.files import StoreError, each, files_below, sha256_of_file
 from mmearth_data.store.layout import COMMITS, Layout, read_layout
 from mmearth_data.store.objects import Place
 
@@ -57,20 +59,25 @@ def _committed_files(layout: Layout, shards: set[int], on_shard: Callable[[int, 
         on_shard(done, len(shards))
         try:
             record = read_record(layout.path, shard)
+        except Refused:
+            raise
         except StoreError:
             yield Finding("damaged", f"{COMMITS}/{shard:06d}.json")
             continue
-        for name, expected in record.files.items():
-            file = layout.path / name
-            try:
-                size = file.stat().st_size
-            except (FileNotFoundError, NotADirectoryError):
-                yield Finding("missing", name)
-                continue
-            if size != expected.size:
-                yield Finding("torn", name)
-            elif sha256_of_file(file) != expected.sha256:
-                yield Finding("damaged", name)
+        yield from filter(None, each(layout.path, partial(_compared, layout), record.files.items()))
+
+
+def _compared(layout: Layout, committed_file: tuple[str, FileRecord]) -> Finding | None:
+    """What is wrong with a committed file."""
+    name, expected = committed_file
+    file = layout.path / name
+    try:
+        size = file.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return Finding("missing", name)
+    if size != expected.size:
+        return Finding("torn", name)
+    return Finding("damaged", name) if sha256_of_file(file) != expected.sha256 else None
 
 
 def _other_files(layout: Layout, shards: set[int]) -> Iterator[Finding]:

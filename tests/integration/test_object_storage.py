@@ -9,7 +9,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count
@@ -28,7 +28,8 @@ from mmearth_data.collection import collect_shard, resolve_plan
 from mmearth_data.plan import Plan
 from mmearth_data.source import Acquisition, Tile
 from mmearth_data.status import status
-from mmearth_data.store import StoreError, layout, leases, open_store
+from mmearth_data.store import StoreError, consolidate, layout, leases, open_store
+from mmearth_data.store.buckets import Refused
 from mmearth_data.store.commits import read_record, write_record
 from mmearth_data.store.files import files_below
 from mmearth_data.store.leases import LeaseLost, LeaseTaken, take
@@ -330,6 +331,28 @@ def test_a_store_that_was_begun_on_a_disk_goes_on_in_a_bucket(url: str, tmp_path
         collect_shard(url, plan.spec(shard), FormulaSource(), workers=1)
         collect_shard(disk, plan.spec(shard), FormulaSource(), workers=1)
     assert _content(url) == _content(disk)
+
+
+def test_a_refusal_is_no_damage(server: S3Server, remote: str) -> None:
+    opened = open_store(remote)
+    working: dict[str, Callable[[], object]] = {
+        "verify": lambda: verify(remote),
+        "verify, once it has begun": lambda: verify(remote, lambda done, total: server.revoke()),
+        "status": lambda: status(remote),
+        "open": lambda: open_store(remote),
+        "read": lambda: opened.read("sentinel2", 0, ROWS),
+        "consolidate": lambda: consolidate(remote),
+        "statistics": lambda: opened.statistics,
+        "plan": lambda: Plan.open(remote),
+    }
+    for name, work in working.items():
+        if "," not in name:
+            server.revoke()
+        try:
+            with pytest.raises(Refused, match=r"the credentials are not accepted|access is denied"):
+                work()
+        finally:
+            server.restore()
 
 
 @pytest.mark.parametrize(
