@@ -49,11 +49,24 @@ def start_emulator(
     latency: int = 0,
     faults: str = "",
     archive: Archive | None = None,
+    requests_per_second: int = 0,
+    latency_spread: float = 0.0,
 ) -> Iterator[Running]:
-    """An emulator on a free port, logging into ``tmp_path``; ``archive`` stands in for world and mounts."""
+    """An emulator on a free port, logging into ``tmp_path``; ``archive`` stands in for world and mounts.
+
+    It lets any number of requests in per second unless told otherwise, since tests ask faster than the service allows.
+    """
     log = tmp_path / "requests.jsonl"
     config = EmulatorConfig(
-        port=0, world=world, seed=seed, latency=latency, faults=faults, mount=tuple(mounts), log=log
+        port=0,
+        world=world,
+        seed=seed,
+        latency=latency,
+        latency_spread=latency_spread,
+        faults=faults,
+        requests_per_second=requests_per_second,
+        mount=tuple(mounts),
+        log=log,
     )
     with Emulator(config, archive) as emulator:
         yield Running(emulator.url, log)

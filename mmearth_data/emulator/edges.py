@@ -43,7 +43,14 @@ def bent(shape: BaseGeometry) -> BaseGeometry:
     return _rebuilt(shape)
 
 
+def split(shape: BaseGeometry) -> BaseGeometry:
+    """A shape in degrees with vertices enough on straight edges that great circles between them are as good."""
+    return _split(shape, _DEGREES)
+
+
 def _split(shape: BaseGeometry, length: float) -> BaseGeometry:
+    if shape.is_empty:
+        return shape
     west, south, east, north = shape.bounds
     if (abs(east - west) + abs(north - south)) / length * max(1, shapely.get_num_coordinates(shape)) > _MAX_VERTICES:
         length = (abs(east - west) + abs(north - south)) / 1000

@@ -1,4 +1,4 @@
-"""Injected failures: statuses, dropped connections, truncated answers and garbage, drawn from a seed; and outages.
+"""Injected failures: statuses, dropped and stalled connections, truncated answers and garbage, drawn; and outages.
 
 Whether a request fails depends on the seed, on its body and on how often that body was sent before, never on the
 order in which threads arrive: a run can be repeated, and a retry is a fresh draw.
@@ -7,14 +7,19 @@ order in which threads arrive: a run can be repeated, and a retry is a fresh dra
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from collections import Counter
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from mmearth_data.emulator.errors import EmulatorError, ServiceError
 
-STATUSES = ("429", "500", "502", "503")
-KINDS = (*STATUSES, "drop", "truncate", "garbage")
+STATUSES = ("401", "429", "500", "502", "503")
+"""401 is an access token that has expired: the client fetches another one and tries again."""
+KINDS = (*STATUSES, "drop", "stall", "truncate", "garbage")
+STALL_SECONDS = 60.0
+"""How long a stalled connection says nothing before it drops, unless stall_seconds is given."""
 OUTAGES: dict[str, tuple[int, str]] = {
     "credentials": (
         401,
@@ -39,13 +44,14 @@ class FaultRates:
     rates: tuple[tuple[str, float], ...] = ()
     seed: int = 0
     outages: tuple[tuple[str, int], ...] = ()
+    stall_seconds: float = STALL_SECONDS
 
 
 def parse(text: str) -> FaultRates:
     """The faults of a list such as ``429=0.05,spent@300,seed=7``; EmulatorError says what is wrong with it."""
     rates: dict[str, float] = {}
     outages: dict[str, int] = {}
-    seed = 0
+    seed, stall = 0, STALL_SECONDS
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         name, _, number = part.partition("@")
         if name in OUTAGES and number.isdigit():
@@ -57,19 +63,22 @@ def parse(text: str) -> FaultRates:
                 seed = int(number)
                 continue
             rate = float(number)
+            if name == "stall_seconds" and 0 <= rate < 3600:
+                stall = rate
+                continue
         except ValueError:
             raise EmulatorError(
                 f"--faults: {part!r} is not NAME=NUMBER or OUTAGE@NUMBER; write e.g. 429=0.05,spent@300,seed=7"
             ) from None
         if name not in KINDS:
-            known = ", ".join((*KINDS, "seed", *(f"{outage}@N" for outage in OUTAGES)))
+            known = ", ".join((*KINDS, "seed", "stall_seconds", *(f"{outage}@N" for outage in OUTAGES)))
             raise EmulatorError(f"--faults: unknown fault {name!r}; choose from: {known}")
         if not 0 <= rate <= 1:
             raise EmulatorError(f"--faults: {part!r} is no probability; use a number from 0 to 1")
         rates[name] = rate
     if sum(rates.values()) > 1:
         raise EmulatorError(f"--faults: the rates sum to {sum(rates.values()):g}; they must sum to 1 at most")
-    return FaultRates(tuple(rates.items()), seed, tuple(outages.items()))
+    return FaultRates(tuple(rates.items()), seed, tuple(outages.items()), stall)
 
 
 class Faults:
@@ -89,6 +98,17 @@ class Faults:
             if passed >= passes:
                 code, message = OUTAGES[kind]
                 raise ServiceError(message, code)
+
+    @property
+    def stall_seconds(self) -> float:
+        """How long a stalled connection says nothing."""
+        return self._rates.stall_seconds
+
+    def stretch(self, body: bytes, spread: float) -> float:
+        """By how much a request takes longer than the median: log-normal, drawn from seed and body alone."""
+        digest = hashlib.blake2b(f"{self._rates.seed}:".encode() + body, digest_size=8).digest()
+        part = (int.from_bytes(digest, "big") + 0.5) / 2**64
+        return math.exp(spread * NormalDist().inv_cdf(min(max(part, 1e-9), 1 - 1e-9)))
 
     def draw(self, body: bytes) -> str | None:
         """The kind of fault that this sending of ``body`` meets, if any."""

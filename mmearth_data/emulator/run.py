@@ -14,7 +14,7 @@ from typing import Literal
 from mmearth_data.emulator import faults, world
 from mmearth_data.emulator.assets import Archive
 from mmearth_data.emulator.errors import EmulatorError
-from mmearth_data.emulator.limits import Gate
+from mmearth_data.emulator.limits import MAX_REQUESTS_PER_SECOND, Gate
 from mmearth_data.emulator.mounts import Mounted, read_mounts
 from mmearth_data.emulator.requestlog import RequestLog
 from mmearth_data.emulator.server import Backend, Server
@@ -34,9 +34,13 @@ class EmulatorConfig:
     seed: int = 0
     """Which procedural Earth."""
     latency: int = 0
-    """Milliseconds that every compute request waits."""
+    """Milliseconds that compute requests wait, the median if they differ."""
+    latency_spread: float = 0.0
+    """How much they differ: the standard deviation of the wait's logarithm."""
     faults: str = ""
-    """Injected failures, e.g. 429=0.05,500=0.02,drop=0.01,truncate=0.01,garbage=0.01,seed=7, or spent@300."""
+    """Injected failures, e.g. 429=0.05,500=0.02,drop=0.01,stall=0.01,truncate=0.01,seed=7, or spent@300."""
+    requests_per_second: int = MAX_REQUESTS_PER_SECOND
+    """Compute requests let in per second; 0 for any number."""
     mount: tuple[str, ...] = ()
     """ASSET=PATH: serve a folder of GeoTIFFs with JSON sidecars, or a vector file, as that asset."""
     log: Path | None = None
@@ -69,11 +73,17 @@ class Emulator:
         rates = faults.parse(config.faults)
         if config.latency < 0:
             raise EmulatorError(f"--latency: {config.latency} ms is negative; use 0 or more")
+        if not 0 <= config.latency_spread <= 5:
+            raise EmulatorError(f"--latency-spread: {config.latency_spread} is not between 0 and 5; use e.g. 0.5")
+        if config.requests_per_second < 0:
+            raise EmulatorError(f"--requests-per-second: {config.requests_per_second} is negative; use 0 or more")
         archive = self._archive
         if archive is None:
             archive = Mounted(world.build(config.world, config.seed), read_mounts(config.mount))
         self._log = RequestLog(config.log)
-        backend = Backend(Service(archive), self._log, faults.Faults(rates), config.latency / 1000, Gate())
+        gate = Gate(config.requests_per_second)
+        wait = config.latency / 1000
+        backend = Backend(Service(archive), self._log, faults.Faults(rates), wait, config.latency_spread, gate)
         try:
             self._server = Server(config.port, backend)
         except OSError as error:

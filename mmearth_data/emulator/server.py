@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from mmearth_data.emulator import limits, wheel
 from mmearth_data.emulator.errors import ServiceError
 from mmearth_data.emulator.faults import Faults
+from mmearth_data.emulator.metrics import Metrics
 from mmearth_data.emulator.requestlog import Entry, RequestLog
 from mmearth_data.emulator.service import Answer, Service
 
@@ -49,8 +50,11 @@ class Backend:
     log: RequestLog
     faults: Faults
     latency: float
-    """Seconds that every compute request waits, holding its place, before it is answered."""
+    """Median seconds that compute requests wait, holding their place, before they are answered."""
+    spread: float
+    """The standard deviation of the wait's logarithm."""
     gate: limits.Gate
+    metrics: Metrics = field(default_factory=Metrics)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -73,6 +77,8 @@ class Handler(BaseHTTPRequestHandler):
         elif match := _KEPT.match(path):
             name = match[1]
             self._respond("getPixels", lambda: self._gated(lambda: self._service.thumbnail(name)), faulty=True)
+        elif path == "/metrics":
+            self._respond("metrics", self._metrics)
         elif path == "/":
             self._respond("about", lambda: Answer(_ABOUT.encode(), "text/plain; charset=UTF-8"))
         else:
@@ -97,6 +103,10 @@ class Handler(BaseHTTPRequestHandler):
     def _algorithms(self) -> Answer:
         self.server.backend.faults.check_outage()
         return Answer(wheel.algorithms_document())
+
+    def _metrics(self) -> Answer:
+        backend = self.server.backend
+        return Answer(backend.metrics.text(backend.gate.inside).encode(), "text/plain; version=0.0.4; charset=utf-8")
 
     def _not_found(self) -> Answer:
         raise ServiceError(f"The emulator does not serve {self.command} {urlsplit(self.path).path}.", 404)
@@ -161,13 +171,13 @@ class Handler(BaseHTTPRequestHandler):
         backend.faults.check_outage()
         with backend.gate.enter():
             if backend.latency:
-                time.sleep(backend.latency)
+                time.sleep(backend.latency * backend.faults.stretch(self._body, backend.spread))
             return make()
 
     def _content(self, answer: Answer, fault: str | None) -> bytes:
         """What of the answer is sent once a fault has struck."""
         match fault:
-            case "drop":
+            case "drop" | "stall":
                 return b""
             case "truncate":
                 return answer.body[: len(answer.body) // 2]
@@ -178,9 +188,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send(self, status: int, answer: Answer, content: bytes, fault: str | None) -> None:
         """Send the content under the headers of the whole answer; a dropped connection gets neither."""
-        if fault in ("drop", "truncate"):
+        if fault in ("drop", "stall", "truncate"):
             self.close_connection = True
-        if fault == "drop":
+        if fault == "stall":
+            time.sleep(self.server.backend.faults.stall_seconds)
+        if fault in ("drop", "stall"):
             return
         self.send_response(status)
         self.send_header("Content-Type", answer.content_type)
@@ -190,6 +202,8 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def _log(self, kind: str, status: int, sent: int, fault: str | None) -> None:
+        seconds = time.perf_counter() - self._started
+        self.server.backend.metrics.count(kind, status, seconds, sent, fault or "")
         client = self.headers.get("X-Goog-Api-Client") or self.headers.get("User-Agent") or ""
         self.server.backend.log.write(
             Entry(
@@ -198,7 +212,7 @@ class Handler(BaseHTTPRequestHandler):
                 path=self.path,
                 kind=kind,
                 status=status,
-                ms=round(1000 * (time.perf_counter() - self._started), 3),
+                ms=round(1000 * seconds, 3),
                 bytes=sent,
                 client=client.partition(" ")[0],
                 tag=self._tag,

@@ -18,7 +18,7 @@ from shapely.geometry.base import BaseGeometry
 
 from mmearth_data.emulator import geojson
 from mmearth_data.emulator.collections import Element, single
-from mmearth_data.emulator.edges import DEGREES, moved
+from mmearth_data.emulator.edges import DEGREES, moved, split
 from mmearth_data.emulator.errors import ServiceError
 from mmearth_data.emulator.registry import algorithm
 from mmearth_data.emulator.values import Feature, Geometry, Projection, shape_of
@@ -66,7 +66,7 @@ def area(geometry: Geometry, proj: Projection | None) -> float:
     """The area: m² on the ellipsoid, or in the projection's units."""
     if proj is not None:
         return float(shapely.area(geometry.within(geojson.crs_named(proj.crs))))
-    parts = [part for part in shapely.get_parts(_flat(geometry.degrees)) if part.geom_type == "Polygon"]
+    parts = [part for part in shapely.get_parts(_flat(split(geometry.degrees))) if part.geom_type == "Polygon"]
     return float(sum(abs(_ELLIPSOID.geometry_area_perimeter(shapely.orient_polygons(part))[0]) for part in parts))
 
 
@@ -76,7 +76,7 @@ def _flat(shape: BaseGeometry) -> BaseGeometry:
 
 
 def _length(geometry: Geometry, proj: Projection | None, dimensions: int) -> float:
-    shape = geometry.degrees if proj is None else geometry.within(geojson.crs_named(proj.crs))
+    shape = split(geometry.degrees) if proj is None else geometry.within(geojson.crs_named(proj.crs))
     parts = [part for part in shapely.get_parts(shape) if shapely.get_dimensions(part) == dimensions]
     if proj is not None:
         return float(sum(map(shapely.length, parts)))
