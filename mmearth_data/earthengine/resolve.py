@@ -1,8 +1,9 @@
 """Resolving locations to acquisitions in two requests, without an aggregation inside a map.
 
-Request 1 lists each cell's eligible Sentinel-2 products in a random order of its own; request 2 the nearest
-Sentinel-1 product per pass for each of them and the monthly ERA5-Land values at the cells' centres. What is left to
-do here is choosing the level and summing up ERA5's months.
+Request 1 lists each cell's eligible Sentinel-2 products in a random order of its own, at most 8; request 2 the nearest
+Sentinel-1 product of each pass for each of them, in one row, and the monthly ERA5-Land values at the cells' centres.
+So 100 locations have at most 900 rows, and every request is answered in one page of 1000. What is left to do here is
+choosing the level and summing up ERA5's months.
 
 Asset pages: COPERNICUS/S2_SR_HARMONIZED, COPERNICUS/S2_HARMONIZED, COPERNICUS/S1_GRD, ECMWF/ERA5_LAND/MONTHLY_AGGR.
 """
@@ -29,8 +30,6 @@ SCENE_CLOUD_PERCENT = 10
 """Products with this much cloud over the whole scene, or more, are not candidates (MMEarth, section 3)."""
 RADAR_WINDOW_DAYS = 30
 """A Sentinel-1 product counts within this many days of the Sentinel-2 acquisition."""
-BATCH_LOCATIONS = 56
-"""Locations resolved at once: both requests then fit Earth Engine's page of 1000 rows in the worst case."""
 
 SENTINEL2_L2A, SENTINEL2_L1C = "COPERNICUS/S2_SR_HARMONIZED", "COPERNICUS/S2_HARMONIZED"
 SENTINEL1 = "COPERNICUS/S1_GRD"
@@ -91,14 +90,16 @@ def _resolve_batch(features: Features, locations: Sequence[Location]) -> list[Re
         return [Resolved(location.location_id, ()) for location in locations]
     passes: dict[tuple[int, int, str], RadarPass] = {}
     months: dict[int, dict[str, Any]] = {}
-    for feature in features(companions(locations, [[row["time"] for row in rows] for rows in chosen])):
+    for feature in features(companions(locations, [[int(row["time"]) for row in rows] for rows in chosen])):
         row = feature["properties"]
-        if "pass" in row:
-            polarisations = tuple(str(name) for name in row["polarisations"])
-            found = RadarPass(f"{SENTINEL1}/{row['index']}", int(row["time"]), polarisations)
-            passes[int(row["cell"]), int(row["acquisition"]), str(row["pass"])] = found
-        else:
+        if "acquired" not in row:
             months[int(row["cell"])] = row
+            continue
+        for orbit in _PASSES:
+            if index := row[f"{orbit}_index"]:
+                polarisations = tuple(str(name) for name in row[f"{orbit}_polarisations"])
+                found = RadarPass(f"{SENTINEL1}/{index}", int(row[f"{orbit}_time"]), polarisations)
+                passes[int(row["cell"]), int(row["acquired"]), orbit] = found
     return [
         Resolved(
             location.location_id,
@@ -112,11 +113,11 @@ def _resolve_batch(features: Features, locations: Sequence[Location]) -> list[Re
                     scene_cloud=float(row["cloud"]),
                     baseline=str(row["baseline"]),
                     bands=tuple(str(band) for band in row["bands"]),
-                    ascending=passes.get((cell, k, "ASCENDING")),
-                    descending=passes.get((cell, k, "DESCENDING")),
+                    ascending=passes.get((cell, int(row["time"]), "ASCENDING")),
+                    descending=passes.get((cell, int(row["time"]), "DESCENDING")),
                     era5=era5_values(months.get(cell, {}), int(row["time"])),
                 )
-                for k, row in enumerate(rows)
+                for row in rows
             ),
         )
         for cell, (location, rows) in enumerate(zip(locations, chosen, strict=True))
@@ -149,97 +150,99 @@ def _milliseconds(year: int) -> int:
 
 
 def sentinel2_candidates(locations: Sequence[Location]) -> ee.FeatureCollection:
-    """Rows (cell, level, index, time, cloud, baseline, bands, order) of each location's eligible products.
+    """Rows (cell, level, index, time, cloud, baseline, bands, order) of each location's eligible products, at most 8.
 
     Eligible: taken in the calendar year, under the scene cloud limit, in the cell's own CRS, with a footprint that
-    contains the cell. Cells that prefer L2A list both levels, since L1C stands in where L2A has none.
+    contains the cell. Cells that prefer L2A list both levels, L2A first, since L1C stands in where L2A has none.
     """
     cells: dict[Level, list[ee.Feature]] = {"L2A": [], "L1C": []}
     for index, location in enumerate(locations):
         seed = order_seed(location.location_id)
         properties = {"cell": index, "seed": seed, "start": _milliseconds(location.year)}
         feature = _feature(location, {**properties, "end": _milliseconds(location.year + 1)})
-        cells["L1C"].append(feature)
-        if preferred_level(location.location_id) == "L2A":
-            cells["L2A"].append(feature)
+        cells[preferred_level(location.location_id)].append(feature)
 
-    def listing(level: Level) -> ee.FeatureCollection:
-        def of_cell(cell: ee.Feature) -> ee.ImageCollection:
-            region = cell.geometry()
-            products = (
-                ee.ImageCollection(_ASSET[level])
-                .filterDate(cell.get("start"), cell.get("end"))
-                .filter(ee.Filter.lt("CLOUDY_PIXEL_PERCENTAGE", SCENE_CLOUD_PERCENT))
-                .filterBounds(region)
-                .filter(ee.Filter.contains(".geo", region))
-                .map(lambda image: image.set("epsg", image.select("B2").projection().crs()))
-                .filter(ee.Filter.eq("epsg", cell.get("epsg")))
-                .randomColumn("order", cell.get("seed"))
-                .limit(MAX_ACQUISITIONS, "order")
-            )
-            return products.map(lambda image: row(ee.Image(image), cell))
+    def of_level(level: Level, cell: ee.Feature) -> ee.FeatureCollection:
+        region = cell.geometry()
+        products = (
+            ee.ImageCollection(_ASSET[level])
+            .filterDate(cell.get("start"), cell.get("end"))
+            .filter(ee.Filter.lt("CLOUDY_PIXEL_PERCENTAGE", SCENE_CLOUD_PERCENT))
+            .filterBounds(region)
+            .filter(ee.Filter.contains(".geo", region))
+            .map(lambda image: image.set("epsg", image.select("B2").projection().crs()))
+            .filter(ee.Filter.eq("epsg", cell.get("epsg")))
+            .randomColumn("order", cell.get("seed"))
+            .limit(MAX_ACQUISITIONS, "order")
+        )
+        return ee.FeatureCollection(products.map(lambda image: row(ee.Image(image), level, cell)))
 
-        def row(image: ee.Image, cell: ee.Feature) -> ee.Feature:
-            properties = {
-                "cell": cell.get("cell"),
-                "level": level,
-                "index": image.get("system:index"),
-                "time": image.get("system:time_start"),
-                "cloud": image.get("CLOUDY_PIXEL_PERCENTAGE"),
-                "baseline": image.get("PROCESSING_BASELINE"),
-                "order": image.get("order"),
-                "bands": image.bandNames(),
-            }
-            return ee.Feature(None, properties)
+    def row(image: ee.Image, level: Level, cell: ee.Feature) -> ee.Feature:
+        properties = {
+            "cell": cell.get("cell"),
+            "level": level,
+            "index": image.get("system:index"),
+            "time": image.get("system:time_start"),
+            "cloud": image.get("CLOUDY_PIXEL_PERCENTAGE"),
+            "baseline": image.get("PROCESSING_BASELINE"),
+            "order": image.get("order"),
+            "bands": image.bandNames(),
+        }
+        return ee.Feature(None, properties)
 
-        return ee.FeatureCollection(cells[level]).map(of_cell).flatten()
+    def both(cell: ee.Feature) -> ee.FeatureCollection:
+        return of_level("L2A", cell).merge(of_level("L1C", cell)).limit(MAX_ACQUISITIONS)
 
-    return ee.FeatureCollection([listing(level) for level in ("L2A", "L1C") if cells[level]]).flatten()
+    listings = {"L2A": both, "L1C": lambda cell: of_level("L1C", cell)}
+    parts = [ee.FeatureCollection(cells[level]).map(listings[level]).flatten() for level in cells if cells[level]]
+    return ee.FeatureCollection(parts).flatten()
 
 
 def companions(locations: Sequence[Location], times: Sequence[Sequence[int]]) -> ee.FeatureCollection:
-    """Rows of what accompanies each acquisition of each location, whose ``times`` are given in ms.
+    """Rows of what accompanies the acquisitions of each location, whose ``times`` are given in ms.
 
-    Per acquisition and pass the nearest Sentinel-1 IW product that contains the cell: (cell, acquisition, pass, index,
-    time, polarisations); per cell the months of its year and the year before: (cell, YYYYMM_variable…).
+    Per time and pass the nearest Sentinel-1 IW product that contains the cell, in one row: (cell, acquired, PASS_index,
+    PASS_time, PASS_polarisations), an empty index where there is none; per cell the months of its year and the year
+    before: (cell, YYYYMM_variable…).
     """
     window = RADAR_WINDOW_DAYS * _DAY_MS
-    wanted = [
-        _feature(location, {"cell": cell, "acquisition": k, "time": t, "start": t - window, "end": t + window + 1})
-        for cell, location in enumerate(locations)
-        for k, t in enumerate(times[cell])
-    ]
-
-    def radar(orbit: str) -> ee.FeatureCollection:
-        def nearest(target: ee.Feature) -> ee.ImageCollection:
-            region, moment = target.geometry(), ee.Date(target.get("time"))
-            products = (
-                ee.ImageCollection(SENTINEL1)
-                .filterDate(target.get("start"), target.get("end"))
-                .filter(ee.Filter.eq("instrumentMode", "IW"))
-                .filter(ee.Filter.eq("orbitProperties_pass", orbit))
-                .filterBounds(region)
-                .filter(ee.Filter.contains(".geo", region))
-                .map(lambda image: image.set("distance", image.date().difference(moment, "second").abs()))
-                .limit(1, "distance")
-            )
-            return products.map(lambda image: row(image, target))
-
-        def row(image: ee.Image, target: ee.Feature) -> ee.Feature:
-            properties = {
-                "cell": target.get("cell"),
-                "acquisition": target.get("acquisition"),
-                "pass": orbit,
-                "index": image.get("system:index"),
-                "time": image.get("system:time_start"),
-                "polarisations": image.get("transmitterReceiverPolarisation"),
-            }
-            return ee.Feature(None, properties)
-
-        return ee.FeatureCollection(wanted).map(nearest).flatten()
-
-    parts = [radar(orbit) for orbit in _PASSES]
     resolved = [cell for cell in range(len(locations)) if times[cell]]
+    nothing = ee.FeatureCollection([ee.Feature(None, {"index": "", "time": 0, "polarisations": []})])
+
+    def of_cell(cell: ee.Feature) -> ee.FeatureCollection:
+        return ee.FeatureCollection(ee.List(cell.get("times")).map(lambda time: of_time(cell, ee.Number(time))))
+
+    def of_time(cell: ee.Feature, time: ee.Number) -> ee.Feature:
+        properties = {"cell": cell.get("cell"), "acquired": time}
+        for orbit in _PASSES:
+            found = ee.Feature(nearest(cell, time, orbit).merge(nothing).first())
+            properties |= {f"{orbit}_{name}": found.get(name) for name in ("index", "time", "polarisations")}
+        return ee.Feature(None, properties)
+
+    def nearest(cell: ee.Feature, time: ee.Number, orbit: str) -> ee.FeatureCollection:
+        region, moment = cell.geometry(), ee.Date(time)
+        products = (
+            ee.ImageCollection(SENTINEL1)
+            .filterDate(time.subtract(window), time.add(window + 1))
+            .filter(ee.Filter.eq("instrumentMode", "IW"))
+            .filter(ee.Filter.eq("orbitProperties_pass", orbit))
+            .filterBounds(region)
+            .filter(ee.Filter.contains(".geo", region))
+            .map(lambda image: image.set("distance", image.date().difference(moment, "second").abs()))
+            .limit(1, "distance")
+        )
+        return ee.FeatureCollection(products.map(row))
+
+    def row(image: ee.Image) -> ee.Feature:
+        properties = {
+            "index": image.get("system:index"),
+            "time": image.get("system:time_start"),
+            "polarisations": image.get("transmitterReceiverPolarisation"),
+        }
+        return ee.Feature(None, properties)
+
+    cells = [_feature(locations[cell], {"cell": cell, "times": sorted(set(times[cell]))}) for cell in resolved]
+    parts = [ee.FeatureCollection(cells).map(of_cell).flatten()]
     lon, lat = grid.centres(np.array([locations[cell].location_id for cell in resolved]))
     for year in sorted({locations[cell].year for cell in resolved}):
         points = [

@@ -45,8 +45,8 @@ from mmearth_data.store.rows import is_stored
 
 logger = logging.getLogger(__name__)
 
-BATCH_LOCATIONS = 56
-"""Locations resolved at once at most: batch n holds the plan's n-th 56, and none of two tables."""
+BATCH_LOCATIONS = 100
+"""Locations resolved at once at most: batch n holds the plan's n-th 100, and none of two tables."""
 _DIGEST = "location_table_sha256"
 _PART = b"table"
 """Key of a round's metadata: which of the plan's tables it is for; the first where there is none."""

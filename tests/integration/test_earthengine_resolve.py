@@ -5,6 +5,7 @@ from __future__ import annotations
 import calendar
 import datetime as dt
 import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,8 +19,9 @@ from mmearth_data import grid
 from mmearth_data.earthengine import resolve as rules
 from mmearth_data.earthengine.errors import TooLarge
 from mmearth_data.earthengine.session import connect
-from mmearth_data.emulator import world
+from mmearth_data.emulator import limits, world
 from mmearth_data.emulator.assets import ImageAsset
+from mmearth_data.plan.plan import BATCH_LOCATIONS
 from mmearth_data.source import Acquisition, Location, Resolved
 from tests.emulated import Running, start_emulator
 
@@ -45,11 +47,23 @@ def locations() -> list[Location]:
 
 
 @pytest.fixture(scope="module")
-def answer(emulator: Running, locations: list[Location]) -> tuple[list[Resolved], int]:
+def pages() -> list[Counter[int]]:
+    """Rows of each location in each request of resolving them."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def answer(emulator: Running, locations: list[Location], pages: list[Counter[int]]) -> tuple[list[Resolved], int]:
     """What was resolved, and the number of requests it took."""
     source = connect(None, emulator.url)
+
+    def counted(collection: ee.FeatureCollection) -> list[dict[str, Any]]:
+        rows = source.features(collection)
+        pages.append(Counter(row["properties"]["cell"] for row in rows))
+        return rows
+
     before = len(emulator.requests())
-    resolved = source.resolve(locations)
+    resolved = rules.resolve(counted, locations)
     return resolved, len(emulator.requests()) - before
 
 
@@ -90,6 +104,13 @@ def test_two_requests_resolve_a_batch_in_its_order(
     assert requests == 2
     assert [entry.location_id for entry in resolved] == [place.location_id for place in locations]
     assert {len(entry.acquisitions) for entry in resolved} >= {0, 8}
+
+
+def test_a_batch_of_locations_with_products_in_plenty_fits_one_page(
+    answer: tuple[list[Resolved], int], pages: list[Counter[int]]
+) -> None:
+    assert [max(page.values()) for page in pages] == [8, 9]
+    assert max(max(page.values()) for page in pages) * BATCH_LOCATIONS <= limits.MAX_PAGE_ROWS
 
 
 def test_products_are_those_of_a_brute_force_search(

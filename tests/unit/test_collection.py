@@ -280,7 +280,7 @@ def test_resolving_repeats_what_may_pass_and_keeps_what_is_done(tmp_path: Path, 
 
 
 def test_a_batch_that_another_run_saved_meanwhile_is_not_resolved_again(tmp_path: Path) -> None:
-    location_table(tmp_path / "locations.parquet", primaries=20, reserves=10)
+    location_table(tmp_path / "locations.parquet", primaries=40, reserves=15)
     plan = Plan.prepare(tmp_path / "store", tmp_path / "locations.parquet")
     assert plan.batches == 3
 

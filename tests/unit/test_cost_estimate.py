@@ -89,15 +89,15 @@ def test_an_answer_has_every_band_in_its_dtype() -> None:
 
 
 def test_only_what_is_left_is_estimated(tmp_path: Path) -> None:
-    location_table(tmp_path / "locations.parquet", primaries=20, reserves=5)
+    location_table(tmp_path / "locations.parquet", primaries=40, reserves=10)
     whole = work_of(tmp_path / "locations.parquet")
-    assert (whole.tiles, whole.locations, whole.batches) == (80, 100, math.ceil(100 / 56))
+    assert (whole.tiles, whole.locations, whole.batches) == (160, 200, math.ceil(200 / 100))
     plan = Plan.prepare(tmp_path / "store", tmp_path / "locations.parquet")
     assert work_left(plan, plan.summary()) == work_of(tmp_path / "locations.parquet", plan) == whole
     plan.save_resolved(0, FormulaSource().resolve(plan.batch(0)))
     begun = work_left(plan, plan.summary())
     assert begun == work_of(tmp_path / "locations.parquet", plan)
-    assert (begun.tiles, begun.locations, begun.batches) == (80, 44, 1)
+    assert (begun.tiles, begun.locations, begun.batches) == (160, 100, 1)
 
 
 def test_modalities_that_are_asked_for_besides_cost_besides(tmp_path: Path) -> None:

@@ -74,7 +74,8 @@ def test_what_was_resolved_reads_back_equal(plan: Plan) -> None:
     assert [slot.row for slot in slots] == list(range(len(slots)))
 
 
-def test_batches_that_are_damaged_or_missing_are_resolved_again(plan: Plan) -> None:
+def test_batches_that_are_damaged_or_missing_are_resolved_again(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmearth_data.plan.plan.BATCH_LOCATIONS", 60)
     source = FormulaSource()
     resolve_all(plan, source)
     folder = plan.store / "_plan" / "resolved"
