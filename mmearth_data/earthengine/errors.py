@@ -23,8 +23,13 @@ _QUOTA_REASONS = frozenset({"rateLimitExceeded", "userRateLimitExceeded", "quota
 _TRANSIENT_STATUSES = frozenset({408, 500, 502, 503, 504})
 _TOO_MUCH = ("too many concurrent aggregations", "computation timed out", "user memory limit exceeded")
 _NO_SERVICE = ("has not been used in project", "is not registered to use earth engine", "it is disabled")
-_SPENT = re.compile(r"quota exceeded .*\bper (?:day|month|year)\b|\b(?:daily|monthly) (?:quota|limit)", re.IGNORECASE)
-"""Google's APIs name the metric and the limit, such as "EECU-hours per month", when a quota is spent."""
+_SPENT = re.compile(
+    r"quota exceeded .*\bper (?:day|month|year)\b|\b(?:daily|monthly) (?:quota|limit)|exceeded the custom quota",
+    re.IGNORECASE,
+)
+"""Google's APIs name the metric and the limit, such as "EECU-hours per month", when a quota is spent; of a limit on
+EECU-time per day that somebody set for the project Earth Engine says "Your usage exceeded the custom quota for
+'earthengine.googleapis.com/daily_eecu_usage_time'" (developers.google.com/earth-engine/guides/cost_controls)."""
 _NO_COLLECTION = re.compile(r"\w*Collection asset '([^']+)' not found")
 _NO_IMAGE = re.compile(r"Image asset '([^']+)' not found")
 _CREDENTIALS_REMEDY = "log in again with: earthengine authenticate"
@@ -93,9 +98,9 @@ def _of_status(error: HttpError, endpoint: Endpoint) -> SourceError:
     status = int(error.status_code)
     message, reasons = _details(error)
     said = f"{endpoint.url} answered {status}: {message}"
+    if status in (403, 429) and _SPENT.search(message):
+        return Spent(f"the quota of project {endpoint.project!r} is spent: {message}; run again once it is renewed")
     if status == 429 or (status == 403 and reasons & _QUOTA_REASONS):
-        if _SPENT.search(message):
-            return Spent(f"the quota of project {endpoint.project!r} is spent: {message}; run again once it is renewed")
         too_much = any(words in message.lower() for words in _TOO_MUCH)
         return TooLarge(said) if too_much else Quota(said)
     if status in _TRANSIENT_STATUSES:

@@ -111,9 +111,7 @@ def check_contains(longer: gpd.GeoDataFrame, table: gpd.GeoDataFrame, remedy: st
     missing = ~np.isin(table["location_id"], longer["location_id"])
     if missing.any():
         lost = int(table["location_id"].to_numpy()[np.argmax(missing)])
-        raise PlanError(
-            f"it lacks {int(missing.sum())} of its {len(table)} locations, {lost} first; {remedy}"
-        )
+        raise PlanError(f"it lacks {int(missing.sum())} of its {len(table)} locations, {lost} first; {remedy}")
     there = in_order(table, longer).iloc[: len(table)]
     for column in COLUMNS:
         if column == _MAY_CHANGE:

@@ -93,6 +93,14 @@ def ask(source: EarthEngineSource) -> bytes:
             Spent,
             "the quota of project 'my-project' is spent: .*; run again once it is renewed",
         ),
+        (
+            429,
+            "Your usage exceeded the custom quota for 'earthengine.googleapis.com/daily_eecu_usage_time', which is "
+            "adjustable by your administrator in the Google Cloud console.",
+            "",
+            Spent,
+            "the quota of project 'my-project' is spent: .*daily_eecu_usage_time.*; run again once it is renewed",
+        ),
         (429, "Quota exceeded for quota metric 'Queries' and limit 'Queries per minute'.", "", Quota, "429"),
         (
             404,
