@@ -110,6 +110,21 @@ def test_any_rows_read_as_those_of_the_local_store(local: Path, remote: str, sta
         np.testing.assert_array_equal(there.read(name, start, stop), here.read(name, start, stop))
 
 
+def test_rows_of_one_shard_are_one_request_however_many_chunks_they_are(server: S3Server, url: str) -> None:
+    make_store(url, rows=SHARD_ROWS, tile_pixels=104, shard_rows=SHARD_ROWS)
+    opened = open_store(url)
+    assert opened.shard_rows == 4 * opened.chunk_rows
+    opened.read("sentinel2", 0, 1)  # checks the shard and gets its index
+
+    def requests() -> int:
+        return server.log.read_text().count(f"/{_place(url).key}/sentinel2/")
+
+    for start, stop in ((0, opened.chunk_rows), (opened.chunk_rows, opened.chunk_rows + 1), (3, 18), (0, SHARD_ROWS)):
+        before = requests()
+        opened.read("sentinel2", start, stop)
+        assert requests() - before == 1
+
+
 def test_a_collection_in_a_bucket_ends_as_one_on_disk(url: str, tmp_path: Path) -> None:
     location_table(tmp_path / "locations.parquet", primaries=6, reserves=2)
     source = FormulaSource()
