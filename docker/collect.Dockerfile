@@ -9,7 +9,7 @@ COPY flows flows
 COPY mmearth_data mmearth_data
 COPY mmearth_train mmearth_train
 COPY sampling sampling
-RUN /opt/mmearth/bin/pip install --constraint constraints.txt '.[collect,flows,dask,docker]'
+RUN /opt/mmearth/bin/pip install --constraint constraints.txt '.[collect,flows,dask,docker,objects]'
 
 FROM python:3.11.14-slim-bookworm
 RUN useradd --create-home --uid 1000 mmearth && install --directory --owner mmearth /data /srv/mmearth

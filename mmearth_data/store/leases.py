@@ -8,6 +8,7 @@ storage's clock, so the clocks of machines need not agree.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -29,6 +30,9 @@ _GRANULE = 1.0
 """Storages date objects to the second."""
 _RENEWALS = 4
 """How often a lease is renewed while it lasts."""
+_POLL_SECONDS = 1.0
+_PATIENCE = 5
+"""How often somebody tries to take a lease before saying that there is a wait."""
 
 
 class LeaseTaken(StoreError):  # noqa: N818 - says what is so
@@ -50,6 +54,7 @@ class Lease:
         self._file = file
         self._version = version
         self._holder = f"{socket.gethostname()}, process {os.getpid()}"
+        self._token = uuid.uuid4().hex
         self._writing = threading.Lock()
         self._ended = threading.Event()
         self._put(self._holder)
@@ -57,16 +62,20 @@ class Lease:
 
     def _put(self, holder: str) -> None:
         """Write the lease over the version that was seen; raises Superseded where there is another by now."""
-        # The random number makes the content, and so the e-tag, of each version differ from those of all others.
-        content = json.dumps({"holder": holder, "version": uuid.uuid4().hex}).encode()
-        try:
-            self._version = self._file.put_if(content, self._version)
-        except Superseded:
-            # Where only the answer was lost and the put repeated, what is there now is what we wrote.
-            found = _read(self._file)
-            if found is None or found[0] != content:
-                raise
-            self._version = found[1]
+        # Random, so that the content, and with it the e-tag, of each version differs from those of all others.
+        content = json.dumps({"holder": holder, "lease": self._token, "version": uuid.uuid4().hex}).encode()
+        while True:
+            try:
+                self._version = self._file.put_if(content, self._version)
+                return
+            except Superseded:
+                # It is still ours where no more than the answer to an earlier put was lost.
+                found = _read(self._file)
+                if found is None or self._token.encode() not in found[0]:
+                    raise
+                self._version = found[1]
+                if found[0] == content:
+                    return
 
     def renew(self) -> None:
         """Make sure that nobody can take the lease for LEASE_SECONDS; raises LeaseLost where somebody did."""
@@ -141,19 +150,17 @@ def _ran_out(file: ObjectPath, stat: ObjectStat) -> bool:
 
 
 @contextmanager
-def waiting(file: ObjectPath, poll: float = 1.0) -> Iterator[Lease]:
-    """Hold the lease at ``file``, waiting for whoever holds it."""
-    said = False
-    while True:
+def waiting(file: ObjectPath) -> Iterator[None]:
+    """Hold the lease at ``file``, waiting for whoever holds it; a wait that is no short one is told."""
+    for tries in itertools.count(1):
         try:
             lease = take(file)
             break
         except LeaseTaken as taken:
-            if not said:
+            if tries == _PATIENCE:
                 _log.warning("waiting for %s, which %s holds or held", file, taken.holder)
-                said = True
-            time.sleep(poll)
+            time.sleep(_POLL_SECONDS)
     try:
-        yield lease
+        yield
     finally:
         lease.give_back()

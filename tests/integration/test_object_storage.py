@@ -241,6 +241,17 @@ def test_a_holder_that_slept_too_long_learns_that_it_lost_its_lease_and_takes_no
     take(file).give_back()
 
 
+def test_a_lease_is_kept_where_the_answer_to_a_renewal_was_lost(url: str) -> None:
+    lease = take(_place(url) / "lease")
+    known = lease._version
+    lease.renew()
+    lease._version = known  # as if it had not heard
+    lease.renew()
+    with pytest.raises(LeaseTaken):
+        take(_place(url) / "lease")
+    lease.give_back()
+
+
 def test_a_shard_is_committed_once(url: str) -> None:
     layout.create(url, tile_pixels=PIXELS, shard_rows=SHARD_ROWS, attrs={})
     layout.resize(url, ROWS)
