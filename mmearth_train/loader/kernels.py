@@ -1,8 +1,9 @@
-"""Crop, flip and, where asked for, scale tiles straight into their places in a batch: one pass over the pixels.
+"""Crop, flip and, where asked for, scale tiles straight into their places in batches: one pass over the pixels.
 
 Compiled by numba, once per dtype, and kept on disk. They release the interpreter lock. ``source`` is (rows, bands, H,
-W), ``target`` (places, bands, crop, crop); tile ``rows[k]`` goes to ``places[k]``, from ``corner[k]`` (y, x), turned
-over where ``flip[k]`` (vertical, horizontal) is 1.
+W), C-contiguous; tile ``rows[k]`` goes to memory address ``target[k]``, which has room for (bands, crop, crop) values,
+from ``corner[k]`` (y, x), turned over where ``flip[k]`` (vertical, horizontal) is 1. Targets are addresses because the
+tiles of one decoded group belong to a dozen batches, and a call for each batch costs as much as the copying does.
 """
 
 from __future__ import annotations
@@ -11,26 +12,52 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import carray, njit, types  # type: ignore[attr-defined]  # carray is public, only untyped
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 Int = NDArray[np.int64]
 
 
-def _copy(source: NDArray[Any], rows: Int, corner: Int, flip: Int, target: NDArray[Any], places: Int) -> None:
-    """Values as they are; both arrays have the same dtype."""
-    size = target.shape[2]
+def _pointer(_: Any, address: Any, like: Any) -> Any:
+    """Typing and code of ``pointer(address, like)``: the address as a pointer to values of ``like``'s dtype."""
+    kind = types.CPointer(like.dtype)  # type: ignore[no-untyped-call]
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(kind))
+
+    return kind(address, like), generate
+
+
+def _start(tile: int, bands: int, band: int, height: int, width: int, y: int, x: int) -> int:
+    """Where pixel (y, x) of a band lies in the flat source."""
+    return ((tile * bands + band) * height + y) * width + x
+
+
+_compiled = njit(nogil=True, cache=True)
+pointer: Callable[..., Any] = intrinsic(_pointer)
+start_of: Callable[..., Any] = _compiled(_start)
+
+# Below, ``last - j`` is unsigned: numba then leaves out the check for an index counted from the end, without which the
+# compiler finds no vector loop, and a tile that is turned over costs seven times one that is not.
+
+
+def _copy(source: NDArray[Any], rows: Int, corner: Int, flip: Int, target: Int, size: int) -> None:
+    """Values as they are, of the same dtype."""
+    bands, height, width = source.shape[1:]
+    values, last = source.reshape(-1), np.uint64(size - 1)
     for k in range(len(rows)):
-        y, x = corner[k, 0], corner[k, 1]
-        for band in range(target.shape[1]):
+        tile = carray(pointer(target[k], source), (bands, size, size))
+        for band in range(bands):
             for i in range(size):
-                line = source[rows[k], band, y + (size - 1 - i if flip[k, 0] else i), x : x + size]
-                to = target[places[k], band, i]
+                y = corner[k, 0] + (size - 1 - i if flip[k, 0] else i)
+                start = start_of(rows[k], bands, band, height, width, y, corner[k, 1])
+                line, to = values[start : start + size], tile[band, i]
                 if flip[k, 1]:
-                    for j in range(size):
-                        to[j] = line[size - 1 - j]
+                    for j in range(np.uint64(size)):
+                        to[j] = line[last - j]
                 else:
-                    for j in range(size):
+                    for j in range(np.uint64(size)):
                         to[j] = line[j]
 
 
@@ -39,56 +66,59 @@ def _scale(
     rows: Int,
     corner: Int,
     flip: Int,
-    target: NDArray[np.float32],
-    places: Int,
+    target: Int,
+    size: int,
     mean: NDArray[np.float32],
     std: NDArray[np.float32],
     nodata: Any,
 ) -> None:
     """(value − mean) / std in float32, NaN for ``nodata``; ``mean`` and ``std`` are (len(rows), bands)."""
-    size = target.shape[2]
-    missing = np.float32(np.nan)
+    bands, height, width = source.shape[1:]
+    values, last, missing = source.reshape(-1), np.uint64(size - 1), np.float32(np.nan)
     for k in range(len(rows)):
-        y, x = corner[k, 0], corner[k, 1]
-        for band in range(target.shape[1]):
+        tile = carray(pointer(target[k], mean), (bands, size, size))
+        for band in range(bands):
             m, factor = mean[k, band], np.float32(1) / std[k, band]
             for i in range(size):
-                line = source[rows[k], band, y + (size - 1 - i if flip[k, 0] else i), x : x + size]
-                to = target[places[k], band, i]
+                y = corner[k, 0] + (size - 1 - i if flip[k, 0] else i)
+                start = start_of(rows[k], bands, band, height, width, y, corner[k, 1])
+                line, to = values[start : start + size], tile[band, i]
                 if flip[k, 1]:
-                    for j in range(size):
-                        value = line[size - 1 - j]
+                    for j in range(np.uint64(size)):
+                        value = line[last - j]
                         scaled = (np.float32(value) - m) * factor
                         to[j] = missing if value == nodata else scaled
                 else:
-                    for j in range(size):
+                    for j in range(np.uint64(size)):
                         value = line[j]
                         scaled = (np.float32(value) - m) * factor
                         to[j] = missing if value == nodata else scaled
 
 
-def _look_up(
-    source: NDArray[np.uint8],
-    rows: Int,
-    corner: Int,
-    flip: Int,
-    target: Int,
-    places: Int,
-    table: Int,
-) -> None:
+def _look_up(source: NDArray[np.uint8], rows: Int, corner: Int, flip: Int, target: Int, size: int, table: Int) -> None:
     """``table[value]`` of each value."""
-    size = target.shape[2]
+    bands, height, width = source.shape[1:]
+    values, last = source.reshape(-1), np.uint64(size - 1)
     for k in range(len(rows)):
-        y, x = corner[k, 0], corner[k, 1]
-        for band in range(target.shape[1]):
+        tile = carray(pointer(target[k], table), (bands, size, size))
+        for band in range(bands):
             for i in range(size):
-                line = source[rows[k], band, y + (size - 1 - i if flip[k, 0] else i), x : x + size]
-                to = target[places[k], band, i]
-                for j in range(size):
-                    to[j] = table[line[size - 1 - j if flip[k, 1] else j]]
+                y = corner[k, 0] + (size - 1 - i if flip[k, 0] else i)
+                start = start_of(rows[k], bands, band, height, width, y, corner[k, 1])
+                line, to = values[start : start + size], tile[band, i]
+                for j in range(np.uint64(size)):
+                    to[j] = table[line[last - j if flip[k, 1] else j]]
 
 
-_compiled = njit(nogil=True, cache=True)
+def _place(source: NDArray[np.uint8], rows: Int, target: Int) -> None:
+    """The bytes of ``source[rows[k]]``, which is (rows, bytes), as they are."""
+    for k in range(len(rows)):
+        to = carray(pointer(target[k], source), source.shape[1])
+        for j in range(source.shape[1]):
+            to[j] = source[rows[k], j]
+
+
 copy: Callable[..., None] = _compiled(_copy)
 scale: Callable[..., None] = _compiled(_scale)
 look_up: Callable[..., None] = _compiled(_look_up)
+place: Callable[..., None] = _compiled(_place)

@@ -69,6 +69,8 @@ class Loader:
     ) -> None:
         if not 0 <= rank < world:
             raise ValueError(f"rank must be one of 0 to {world - 1}, not {rank}; start each process with its own")
+        if not 0 < crop <= store.tile_pixels:
+            raise ValueError(f"crop must be 1 to {store.tile_pixels}, the pixels of a side of the tiles, not {crop}")
         self._store, self._rows, self._names = store, np.sort(rows), tuple(dict.fromkeys(modalities))
         self._crop, self._seed, self._augment = crop, seed, augment
         self._rank, self._world, self._window_rows = rank, world, window_rows

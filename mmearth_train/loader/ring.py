@@ -24,23 +24,22 @@ class Field:
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
 
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of one sample."""
+        return self.dtype.itemsize * math.prod(self.shape)
+
     def bytes(self, samples: int) -> int:
         """Bytes of ``samples`` samples, rounded up so that the next field is aligned."""
-        exact = samples * self.dtype.itemsize * math.prod(self.shape)
-        return -(-exact // _ALIGNMENT) * _ALIGNMENT
+        return -(-samples * self.sample_bytes // _ALIGNMENT) * _ALIGNMENT
 
 
 class Slot:
-    """Memory for one batch of up to ``samples`` samples; ``arrays`` are its fields, (samples, …), to be written."""
+    """Memory for one batch, to be written: its address, and the bytes from there to each field."""
 
-    def __init__(self, fields: tuple[Field, ...], samples: int, memory: NDArray[np.uint8]) -> None:
-        self.memory = memory
-        self.arrays: dict[str, NDArray[Any]] = {}
-        start = 0
-        for field in fields:
-            size = samples * field.dtype.itemsize * math.prod(field.shape)
-            self.arrays[field.name] = memory[start : start + size].view(field.dtype).reshape(samples, *field.shape)
-            start += field.bytes(samples)
+    def __init__(self, memory: NDArray[np.uint8], offsets: dict[str, int]) -> None:
+        self.memory, self.offsets = memory, offsets
+        self.address: int = memory.ctypes.data
 
 
 class Ring:
@@ -52,8 +51,10 @@ class Ring:
     """
 
     def __init__(self, fields: tuple[Field, ...], samples: int, pinned: bool) -> None:
-        self._fields, self._samples, self._pinned = fields, samples, pinned
-        self._bytes = sum(field.bytes(samples) for field in fields)
+        self._fields, self._pinned = fields, pinned
+        ends = np.cumsum([field.bytes(samples) for field in fields]).tolist()
+        self._bytes: int = ends[-1]
+        self._offsets = {field.name: start for field, start in zip(fields, [0, *ends[:-1]], strict=True)}
         self._free: deque[NDArray[np.uint8]] = deque()
 
     def take(self) -> Slot:
@@ -62,16 +63,16 @@ class Ring:
             memory = self._free.pop()
         except IndexError:
             memory = torch.empty(self._bytes, dtype=torch.uint8, pin_memory=self._pinned).numpy()
-        return Slot(self._fields, self._samples, memory)
+        return Slot(memory, self._offsets)
 
     def batch(self, slot: Slot, samples: int) -> dict[str, Tensor]:
         """The first ``samples`` samples of a slot that has been written; they own it from now on."""
         view = slot.memory[:]
         weakref.finalize(view, self._free.append, slot.memory).atexit = False
-        flat, found, start = torch.from_numpy(view), {}, 0
+        flat, found = torch.from_numpy(view), {}
         for field in self._fields:
-            size = samples * field.dtype.itemsize * math.prod(field.shape)
+            start = self._offsets[field.name]
             dtype = torch.from_numpy(np.empty(0, dtype=field.dtype)).dtype
-            found[field.name] = flat[start : start + size].view(dtype).view(samples, *field.shape)
-            start += field.bytes(self._samples)
+            piece = flat[start : start + samples * field.sample_bytes]
+            found[field.name] = piece.view(dtype).view(samples, *field.shape)
         return found

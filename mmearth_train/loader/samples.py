@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from mmearth_data.modalities import MODALITIES, Modality
 from mmearth_data.store import Store
+from mmearth_data.store.schema import tile_shape
 from mmearth_train.loader import kernels
 from mmearth_train.loader.derived import read
 from mmearth_train.loader.order import Int, Piece
@@ -31,6 +33,20 @@ class Views:
     flip: Int
 
 
+class _Scratch(threading.local):
+    """Memory that one thread decodes one modality of a group after the other into, so that the cache holds it."""
+
+    def __init__(self) -> None:
+        self._memory = np.empty(0, dtype=np.uint8)
+
+    def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """An array that is valid until this thread's next call."""
+        size = math.prod(shape) * dtype.itemsize
+        if self._memory.size < size:
+            self._memory = np.empty(size, dtype=np.uint8)
+        return self._memory[:size].view(dtype).reshape(shape)
+
+
 class Samples:
     """Fills batches with modalities of a store.
 
@@ -47,7 +63,8 @@ class Samples:
         self._image = tuple(MODALITIES[name] for name in names if MODALITIES[name].scope == "image")
         self._kept: dict[int, Arrays] | None = {} if keep else None
         self._of_shard: dict[int, Arrays] = {}
-        self._scratch = threading.local()
+        self._crop = crop
+        self._scratch = _Scratch()
         by_name = {m.name: self._field(m, crop if m.scope == "pixel" else None) for m in (*self._pixel, *self._image)}
         facts = (Field("location_id", np.dtype(np.int64), ()), Field("level", np.dtype(np.uint8), ()))
         self.fields: tuple[Field, ...] = (*(by_name[name] for name in names), *facts)
@@ -65,18 +82,19 @@ class Samples:
     def fill(self, piece: Piece, slot_of: Callable[[int], Slot], views: Views) -> None:
         """Write the rows of ``piece`` into the slots of their batches."""
         start = piece.group * self._store.chunk_rows
-        tiles, facts = self._tiles(piece.group), self._facts(start // self._store.shard_rows)
-        at = np.searchsorted(views.rows, start + piece.row)
-        corner, flip = views.corner[at], views.flip[at]
+        facts = self._facts(start // self._store.shard_rows)
         in_shard = start % self._store.shard_rows + piece.row
-        level = np.minimum(facts["level"][in_shard], 1)
-        for batch, part in piece.parts():
-            arrays, place = slot_of(batch).arrays, piece.place[part]
-            for modality in self._pixel:
-                source, target = tiles[modality.name], arrays[modality.name]
-                self._put(modality, source, (piece.row[part], corner[part], flip[part], target, place), level[part])
-            for name, values in facts.items():
-                arrays[name][place] = values[in_shard[part]]
+        at = np.searchsorted(views.rows, start + piece.row)
+        corner, flip, level = views.corner[at], views.flip[at], np.minimum(facts["level"][in_shard], 1)
+        parts = piece.parts()
+        slots = [slot_of(batch) for batch, _ in parts]
+        origin = np.repeat([slot.address for slot in slots], [part.stop - part.start for _, part in parts])
+        target = {f.name: origin + slots[0].offsets[f.name] + piece.place * f.sample_bytes for f in self.fields}
+        for modality in self._pixel:
+            where = (piece.row, corner, flip, target[modality.name], self._crop)
+            self._put(modality, self._tiles(piece.group, modality), where, level)
+        for name, values in facts.items():
+            kernels.place(values.view(np.uint8).reshape(len(values), -1), in_shard, target[name])
 
     def _put(self, modality: Modality, source: NDArray[Any], where: tuple[Any, ...], level: NDArray[np.uint8]) -> None:
         if self._scaling is None:
@@ -97,24 +115,16 @@ class Samples:
         table[modality.class_values] = np.arange(len(modality.classes))
         return table
 
-    def _tiles(self, group: int) -> Arrays:
-        """The pixel modalities of a group, whole tiles: kept, or in this thread's scratch until its next call."""
-        if self._kept is not None:
-            if group not in self._kept:
-                self._kept[group] = self._decoded(group, {})
-            return self._kept[group]
-        if not hasattr(self._scratch, "arrays"):
-            self._scratch.arrays = {}
-        return self._decoded(group, self._scratch.arrays)
-
-    def _decoded(self, group: int, scratch: Arrays) -> Arrays:
-        rows, pixels = self._store.chunk_rows, self._store.tile_pixels
-        for modality in self._pixel:
-            if modality.name not in scratch:
-                shape = (rows, len(modality.bands), pixels, pixels)
-                scratch[modality.name] = np.empty(shape, dtype=modality.numpy_dtype)
-            self._store.read(modality.name, group * rows, (group + 1) * rows, out=scratch[modality.name])
-        return scratch
+    def _tiles(self, group: int, modality: Modality) -> NDArray[Any]:
+        """Whole tiles of a group: kept, or in this thread's scratch until its next call."""
+        rows = self._store.chunk_rows
+        if self._kept is None:
+            out = self._scratch.array((rows, *tile_shape(modality, self._store.tile_pixels)), modality.numpy_dtype)
+            return self._store.read(modality.name, group * rows, (group + 1) * rows, out=out)
+        tiles = self._kept.setdefault(group, {})
+        if modality.name not in tiles:
+            tiles[modality.name] = self._store.read(modality.name, group * rows, (group + 1) * rows)
+        return tiles[modality.name]
 
     def _facts(self, shard: int) -> Arrays:
         """Values of whole locations of a shard's rows, as they are delivered."""
@@ -123,7 +133,8 @@ class Samples:
             start, stop = shard * rows, (shard + 1) * rows
             level = self._store.level[start:stop]
             values = {m.name: self._scaled(m, read(self._store, m.name, start, stop), level) for m in self._image}
-            self._of_shard[shard] = values | {"location_id": self._store.location_id[start:stop], "level": level}
+            values |= {"location_id": self._store.location_id[start:stop], "level": level}
+            self._of_shard[shard] = {name: np.ascontiguousarray(array) for name, array in values.items()}
         return self._of_shard[shard]
 
     def _scaled(self, modality: Modality, values: NDArray[Any], level: NDArray[np.uint8]) -> NDArray[Any]:

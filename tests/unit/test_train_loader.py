@@ -168,6 +168,24 @@ def test_a_process_outside_the_world_is_refused(store: Store) -> None:
         loader(store, rank=2, world=2)
 
 
+@pytest.mark.parametrize("crop", [0, 65])
+def test_a_crop_that_no_tile_has_is_refused(store: Store, crop: int) -> None:
+    with pytest.raises(ValueError, match=f"crop must be 1 to 64, .* not {crop}$"):
+        loader(store, crop=crop)
+
+
+@pytest.mark.parametrize("crop", [1, 7, 64])
+def test_any_crop_is_a_piece_of_the_tiles(store: Store, crop: int) -> None:
+    row_of = {int(store.location_id[row]): int(row) for row in store.select("train")}
+    batch = next(loader(store, crop=crop).epoch(0))
+    for i, location in enumerate(batch["location_id"].tolist()):
+        tile = store.read("aster", row_of[location], row_of[location] + 1)[0]
+        windows = np.lib.stride_tricks.sliding_window_view(tile, (crop, crop), axis=(1, 2))
+        found = batch["aster"][i].numpy()[:, None, None]
+        turned = [found[..., ::v, ::h] for v in (1, -1) for h in (1, -1)]
+        assert any((windows == piece).all(axis=(0, 3, 4)).any() for piece in turned)
+
+
 def test_nothing_depends_on_the_number_of_threads(store: Store) -> None:
     one, four = (list(loader(store, threads=n, memory_bytes=0).epoch(3)) for n in (1, 4))
     assert all(equal(a, b) for a, b in zip(one, four, strict=True))
