@@ -159,7 +159,8 @@ def mosaic(tiles: Sequence[Band]) -> Band:
 
 def constant(name: str, value: float) -> Band:
     """A band of one value everywhere, in the smallest integer type that holds it, or double."""
-    dtype = str(np.min_scalar_type(int(value))) if isinstance(value, int) else "float64"
+    small = isinstance(value, int) and -(2**63) <= value < 2**63
+    dtype = str(np.min_scalar_type(int(value))) if small else "float64"
 
     def pixels(grid: PixelGrid, frames: Frames) -> Pixels:
         return Pixels(np.full(grid.shape, value, dtype=dtype), np.ones(grid.shape, dtype=np.bool_))
@@ -179,11 +180,13 @@ def cast(values: NDArray[np.generic], dtype: str) -> NDArray[np.generic]:
     """
     target = np.dtype(dtype)
     if values.dtype == target or target.kind == "f":
-        return values.astype(target, copy=False)
+        with np.errstate(over="ignore"):
+            return values.astype(target, copy=False)
     low, high = integer_range(target)
     if values.dtype.kind == "f":
-        whole = np.nan_to_num(np.trunc(values.astype(np.float64)), nan=0.0, posinf=high, neginf=low)
-        return np.asarray(np.clip(whole, low, high)).astype(target)
+        top = float(high) if target.itemsize < 8 else np.nextafter(float(high), 0.0)  # 2⁶³ - 1 has no double
+        whole = np.nan_to_num(np.trunc(values.astype(np.float64)), nan=0.0, posinf=top, neginf=low)
+        return np.asarray(np.clip(whole, low, top)).astype(target)
     own_low, own_high = integer_range(values.dtype)
     return np.asarray(np.clip(values, max(low, own_low), min(high, own_high))).astype(target)
 

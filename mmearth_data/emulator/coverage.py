@@ -44,7 +44,7 @@ def cover(geometry: Geometry, lattice: Projection, weighted: bool, max_pixels: f
     if width * height > min(max_pixels, MAX_GRID_PIXELS):
         raise ServiceError(
             f"{where}: Too many pixels in the region. Found {width * height}, but maxPixels allows only "
-            f"{min(int(max_pixels), MAX_GRID_PIXELS)}."
+            f"{min(max_pixels, MAX_GRID_PIXELS):.0f}."
         )
     shape = shapely.transform(pixel, lambda xy: xy - (column, row))
     weights = _weights(shape, height, width, weighted)

@@ -43,6 +43,9 @@ def write(image: Image, grid: PixelGrid | None, kind: str, prefix: str, frames: 
     """The image as a file of some format, and the file's content type."""
     if kind not in _WRITERS:
         raise ServiceError(f"The emulator writes {', '.join(_WRITERS)}; got {kind!r}.")
+    names = [band.name for band in image.bands]
+    if len(set(names)) < len(names):
+        raise ServiceError(f"Duplicate band names are not allowed in an export; got {names}.")
     grid = grid or own_grid(image, "The export")
     limits.check_pixels(grid.width, grid.height, [band.dtype for band in image.bands])
     if kind != "NPY" and max(grid.shape) > MAX_SIDE:

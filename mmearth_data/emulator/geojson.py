@@ -52,7 +52,7 @@ def point(coordinates: Any) -> BaseGeometry:
 
 def multipoint(coordinates: Any) -> BaseGeometry:
     """Points of positions, or of a flat list of numbers."""
-    return shapely.multipoints(_positions(_paired(coordinates)))
+    return shapely.MultiPoint(_positions(_paired(coordinates)))
 
 
 def line(coordinates: Any) -> BaseGeometry:
@@ -66,7 +66,7 @@ def line(coordinates: Any) -> BaseGeometry:
 def multiline(coordinates: Any) -> BaseGeometry:
     """Lines, or one of a flat list of numbers."""
     lines = [coordinates] if coordinates and _is_number(coordinates[0]) else coordinates
-    return shapely.multilinestrings([line(_listed(part)) for part in lines])
+    return shapely.MultiLineString([line(_listed(part)) for part in lines])
 
 
 def ring(coordinates: Any) -> BaseGeometry:
@@ -104,7 +104,7 @@ def polygon(coordinates: Any) -> BaseGeometry:
 
 def multipolygon(coordinates: Any) -> BaseGeometry:
     """A multipolygon of polygons."""
-    return shapely.multipolygons([polygon(_listed(part)) for part in coordinates])
+    return shapely.MultiPolygon([polygon(_listed(part)) for part in coordinates])
 
 
 BUILDERS = {

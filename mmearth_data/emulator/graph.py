@@ -215,33 +215,55 @@ class _Compiler:
             case "constantValue":
                 return Constant(content)
             case "integerValue":
-                return Constant(int(content))
+                return Constant(_whole(content))
             case "bytesValue":
-                return Constant(base64.b64decode(content))
+                return Constant(_decoded(content))
             case "arrayValue":
-                items = tuple(self.node(item) for item in content.get("values", []))
+                items = tuple(self.node(item) for item in _part(content, "values", list))
                 return Many(items, _union(items))
             case "dictionaryValue":
-                table = {name: self.node(item) for name, item in content.get("values", {}).items()}
+                table = {name: self.node(item) for name, item in _part(content, "values", dict).items()}
                 return Table(table, _union(table.values()))
             case "argumentReference":
-                return Argument(content, frozenset({content}))
+                return Argument(str(content), frozenset({str(content)}))
             case "valueReference":
-                return self.reference(content)
+                return self.reference(str(content))
             case "functionDefinitionValue":
-                names = tuple(content.get("argumentNames", []))
-                body = self.reference(content["body"])
+                names = tuple(map(str, _part(content, "argumentNames", list)))
+                body = self.reference(str(content.get("body")))
                 return Definition(names, body, body.free - set(names))
             case "functionInvocationValue":
-                arguments = {name: self.node(item) for name, item in content.get("arguments", {}).items()}
+                arguments = {name: self.node(item) for name, item in _part(content, "arguments", dict).items()}
                 if "functionReference" in content:
-                    function: str | Node = self.reference(content["functionReference"])
+                    function: str | Node = self.reference(str(content["functionReference"]))
                 else:
                     function = str(content.get("functionName"))
                 used = (*arguments.values(), function) if not isinstance(function, str) else arguments.values()
                 return Invocation(function, arguments, _union(used))
             case _:
                 raise ServiceError(f"Unknown kind of value node: '{kind}'.")
+
+
+def _part(content: Any, name: str, kind: type) -> Any:
+    """A part of a node, empty if it is left out; a 400 if it is of another kind."""
+    part = content.get(name, kind()) if isinstance(content, Mapping) else None
+    if not isinstance(part, kind):
+        raise ServiceError(f"A value node is malformed: '{name}' must be of the kind {kind.__name__}.")
+    return part
+
+
+def _whole(content: Any) -> int:
+    try:
+        return int(content)
+    except (TypeError, ValueError, OverflowError):
+        raise ServiceError(f"'integerValue' must be a whole number; got {str(content)[:40]!r}.") from None
+
+
+def _decoded(content: Any) -> bytes:
+    try:
+        return base64.b64decode(content, validate=True)
+    except (TypeError, ValueError):
+        raise ServiceError("'bytesValue' must be text in base64.") from None
 
 
 def _union(nodes: Any) -> frozenset[str]:

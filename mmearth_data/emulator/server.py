@@ -137,7 +137,11 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _read(self) -> bytes:
-        length = int(self.headers.get("Content-Length") or 0)
+        given = self.headers.get("Content-Length") or "0"
+        if not (given.isascii() and given.isdigit() and len(given) < 20):
+            self.close_connection = True
+            raise ServiceError(f"Content-Length must be a number; got {given[:40]!r}.")
+        length = int(given)
         if length > limits.MAX_REQUEST_BYTES:
             self._drain(length)
         limits.check_request_size(length)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from shapely.errors import GEOSException
+
 import mmearth_data.emulator.algorithms  # noqa: F401 - registers every algorithm
 from mmearth_data.emulator import encode, exports, limits
 from mmearth_data.emulator.assets import Archive
@@ -64,7 +66,10 @@ class Service:
 
     def _evaluate(self, body: Body) -> tuple[Any, Frames]:
         frames = Frames()
-        return Evaluator(Context(self._archive, frames)).run(body.get("expression", {})), frames
+        try:
+            return Evaluator(Context(self._archive, frames)).run(body.get("expression", {})), frames
+        except GEOSException as error:
+            raise ServiceError(f"Geometry: the shapes cannot be computed with ({str(error)[:120]}).") from None
 
     def _value(self, body: Body) -> Answer:
         result, _ = self._evaluate(body)

@@ -319,5 +319,5 @@ def test_a_mask_without_a_footprint_or_a_grid_is_explained(analytic: Running) ->
         pixels(ee.Image(1), "EPSG:999999", CELL[1], 1, 1)
     with pytest.raises(EEException, match="no pixel grid of its own"):
         ee.data.computePixels({"expression": ee.Image(1), "fileFormat": "NUMPY_NDARRAY"})
-    with pytest.raises(EEException, match="writes NPY, GEO_TIFF, .*; got 'TF_RECORD_IMAGE'"):
+    with pytest.raises(EEException, match=r"writes NPY, GEO_TIFF, .*; got 'TF_RECORD_IMAGE'"):
         ee.data.computePixels({"expression": ee.Image(1), "fileFormat": "TFRECORD"})

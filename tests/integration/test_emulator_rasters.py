@@ -326,7 +326,8 @@ def test_images_know_where_their_pixels_are_and_how_large() -> None:
     np.testing.assert_allclose(_native(ee.Image.pixelCoordinates(grid), 4, 5)["x"][0], np.arange(5) + 0.5)
     noise = _native(ee.Image.random(3))["random"]
     assert stats.kstest(noise.ravel(), "uniform").pvalue > 1e-4
-    np.testing.assert_array_equal(pixels(ee.Image.random(3), UTM.crs, (10.0, 0.0, 300200.0, 0.0, -10.0, 6199900.0), 5, 5)["random"], noise[10:15, 20:25])  # fmt: skip
+    part = pixels(ee.Image.random(3), UTM.crs, (10.0, 0.0, 300200.0, 0.0, -10.0, 6199900.0), 5, 5)
+    np.testing.assert_array_equal(part["random"], noise[10:15, 20:25])
 
 
 def test_dtypes_promote_to_what_holds_both() -> None:

@@ -133,7 +133,7 @@ def test_a_table_of_a_region_has_every_image_and_pixel() -> None:
 
 def test_regions_too_large_are_refused_unless_best_effort_will_do() -> None:
     region = _projected(shapely.box(300000, 6199400, 300600, 6200000))
-    with pytest.raises(EEException, match="Too many pixels in the region. Found 3600, but maxPixels allows only 100"):
+    with pytest.raises(EEException, match=r"Too many pixels in the region\. Found 3600, but maxPixels allows only 100"):
         _image().reduceRegion(ee.Reducer.mean(), region, maxPixels=100).getInfo()
     coarse = _image().unmask(0).reduceRegion(ee.Reducer.count(), region, bestEffort=True, maxPixels=100).getInfo()
     assert 50 <= coarse["p"] <= 121

@@ -48,7 +48,8 @@ def test_lists_are_pythons() -> None:
         "missing": (items.indexOf("x"), -1), "frequency": (items.frequency(3), 2), "size": (items.size(), 7),
         "sequence": (ee.List.sequence(1, 9, 2), [1, 3, 5, 7, 9]), "repeat": (ee.List.repeat("x", 3), ["x"] * 3),
         "count": (ee.List.sequence(0, 10, None, 5), [0, 2.5, 5, 7.5, 10]),
-        "zip": (items.zip(["a", "b"]), [[5, "a"], [3, "b"]]), "unzip": (ee.List([[1, 2], [3, 4]]).unzip(), [[1, 3], [2, 4]]),
+        "zip": (items.zip(["a", "b"]), [[5, "a"], [3, "b"]]),
+        "unzip": (ee.List([[1, 2], [3, 4]]).unzip(), [[1, 3], [2, 4]]),
         "flatten": (ee.List([1, [2, [3]], []]).flatten(), [1, 2, 3]), "join": (items.join("-"), "5-3-8-3-1-9-4"),
         "rotate": (items.rotate(2), [*ITEMS[2:], *ITEMS[:2]]), "swap": (items.swap(0, 6), [4, *ITEMS[1:6], 5]),
         "iterate": (items.iterate(lambda v, acc: ee.Number(acc).multiply(2).add(v), 0), _horner()),
@@ -56,7 +57,8 @@ def test_lists_are_pythons() -> None:
         "filter": (items.filter(ee.Filter.gt("item", 4)), [5, 8, 9]), "equals": (items.equals(ITEMS), True),
         "median": (items.reduce(ee.Reducer.median()), float(np.median(ITEMS))),
         "percentile": (items.reduce(ee.Reducer.percentile([25])), float(np.percentile(ITEMS, 25, method="hazen"))),
-        "several": (items.reduce(ee.Reducer.minMax()), {"min": 1, "max": 9}), "mode": (items.reduce(ee.Reducer.mode()), 3),
+        "several": (items.reduce(ee.Reducer.minMax()), {"min": 1, "max": 9}),
+        "mode": (items.reduce(ee.Reducer.mode()), 3),
         "line": (ee.List([[0, 1], [1, 3], [2, 5]]).reduce(ee.Reducer.linearFit()), {"scale": 2, "offset": 1}),
         "histogram": (items.reduce(ee.Reducer.frequencyHistogram()), {"1": 1, "3": 2, "4": 1, "5": 1, "8": 1, "9": 1}),
         "shuffled": (items.shuffle(4).sort(), sorted(ITEMS)),
@@ -92,9 +94,11 @@ def test_texts_are_pythons() -> None:
     text = ee.String("Sentinel-2A_2019")
     _check({
         "cat": (text.cat("!"), "Sentinel-2A_2019!"), "length": (text.length(), 16), "slice": (text.slice(9, -5), "2A"),
-        "split": (text.split("[-_]"), ["Sentinel", "2A", "2019"]), "match": (text.match("(\\d)([A-D])"), ["2A", "2", "A"]),
+        "split": (text.split("[-_]"), ["Sentinel", "2A", "2019"]),
+        "match": (text.match("(\\d)([A-D])"), ["2A", "2", "A"]),
         "all": (text.match("\\d", "g"), list("22019")), "replace": (text.replace("(\\d)A", "$1B"), "Sentinel-2B_2019"),
-        "index": (text.index("2"), 9), "rindex": (text.rindex("2"), 12), "upper": (text.toUpperCase(), "SENTINEL-2A_2019"),
+        "index": (text.index("2"), 9), "rindex": (text.rindex("2"), 12), "upper": (text.toUpperCase(),
+        "SENTINEL-2A_2019"),
         "trim": (ee.String("  x ").trim(), "x"), "compare": (ee.String("a").compareTo("b"), -1),
         "json": (ee.String('{"a": [1, 2.5]}').decodeJSON(), {"a": [1, 2.5]}),
     })  # fmt: skip
@@ -110,7 +114,8 @@ def test_numbers_are_pythons() -> None:
         "int8": (ee.Number(-3.7).toInt8(), -3), "bits": (x.bitwiseAnd(5), 5), "shift": (x.leftShift(3), 56),
         "parse": (ee.Number.parse("2.5"), 2.5), "hex": (ee.Number.parse("ff", 16), 255),
         "format": (ee.Number(math.pi).format("%.3f"), "3.142"), "digits": (x.format("%04d"), "0007"),
-        "hypot": (ee.Number(3).hypot(4), 5.0), "max": (x.max(y), 7), "if": (ee.Algorithms.If(x.gt(3), "yes", "no"), "yes"),
+        "hypot": (ee.Number(3).hypot(4), 5.0), "max": (x.max(y), 7), "if": (ee.Algorithms.If(x.gt(3), "yes", "no"),
+        "yes"),
         "null is false": (ee.Algorithms.If(None, 1, 2), 2),
     })  # fmt: skip
     for wrong, message in (
@@ -144,7 +149,8 @@ def test_dates_are_pythons() -> None:
 def test_elements_hand_their_properties_on() -> None:
     feature = ee.Feature(None, {"a": 1, "b": "x", "c": 3})
     _check({
-        "names": (feature.propertyNames().sort(), ["a", "b", "c"]), "all": (feature.toDictionary(), {"a": 1, "b": "x", "c": 3}),
+        "names": (feature.propertyNames().sort(), ["a", "b", "c"]),
+        "all": (feature.toDictionary(), {"a": 1, "b": "x", "c": 3}),
         "some": (feature.toDictionary(["b"]), {"b": "x"}), "number": (feature.getNumber("a"), 1),
         "copied": (ee.Feature(None, {"a": 9}).copyProperties(feature, ["a", "c"]).toDictionary(), {"a": 1, "c": 3}),
         "excluded": (ee.Feature(None, {}).copyProperties(feature, exclude=["b"]).toDictionary(), {"a": 1, "c": 3}),

@@ -42,6 +42,8 @@ def _widened(operation: Operation) -> Callable[[str, str], str]:
             for first in integer_range(np.dtype(left))
             for second in integer_range(np.dtype(right))
         ]
+        if min(corners) < -(2**63) or max(corners) >= 2**63:
+            return "float64"
         return str(np.result_type(np.min_scalar_type(min(corners)), np.min_scalar_type(max(corners))))
 
     return result
@@ -112,6 +114,7 @@ def register_binary(names: tuple[str, ...], operation: Operation, result: Callab
 
     @algorithm(*names)
     def handler(image1: Image, image2: Image) -> Image:
+        """Pixel by pixel, bands paired by name or in order, valid where both are; wide enough for every result."""
         return _binary(names[0], image1, image2, operation, result)
 
 
@@ -158,6 +161,7 @@ def _whole(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
 def _register_unary(name: str, operation: Callable[[Array], Array]) -> None:
     @algorithm(name)
     def handler(value: Image) -> Image:
+        """Pixel by pixel; halves are rounded up."""
         return each_band(value, operation)
 
 
@@ -173,6 +177,7 @@ for _name, _function in (
 def _register_cast(names: tuple[str, ...], dtype: str) -> None:
     @algorithm(*names)
     def handler(value: Image) -> Image:
+        """The image in another type: truncated towards zero and clamped to the type."""
         return each_band(value, lambda values: values, dtype)
 
 

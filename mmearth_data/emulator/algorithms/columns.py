@@ -67,6 +67,7 @@ def _register(name: str, reducer: Reducer) -> None:
 
     @algorithm(where, aggregates=True)
     def handler(collection: Collection, property: str) -> Any:
+        """Statistic of the numbers among a property."""
         return _reduced(reducer, _numbers(collection, property, where))
 
 

@@ -84,6 +84,7 @@ def _single(name: str, members: Sequence[Band], statistic: Statistic, dtype: str
 def _register(name: str, statistic: Statistic, dtype: str | None) -> None:
     @algorithm(name)
     def handler(collection: Collection) -> Image:
+        """Statistic of all valid images, band by band, masked where there is none; of several modes the least."""
         images = images_of(collection, name)
         bands = tuple(_single(band, members, statistic, dtype) for band, members in _members(images).items())
         return Image(bands, {}, _footprint(images))

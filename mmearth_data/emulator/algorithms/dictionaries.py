@@ -52,6 +52,7 @@ def get(dictionary: Table, key: str, defaultValue: Any) -> Any:
 def _typed(name: str, wanted: str) -> None:
     @algorithm(name)
     def handler(dictionary: Table, key: str) -> Any:
+        """The value of a key as that type."""
         value = _value(dictionary, key, name)
         return None if value is None else promoted(value, wanted, f"{name}: the value")
 

@@ -153,6 +153,7 @@ def replace_properties(destination: Element, source: Element | None) -> Element:
 def _typed(name: str, wanted: str) -> None:
     @algorithm(name)
     def handler(object: Element, property: str) -> Any:
+        """A property as that type."""
         value = get(object, property)
         return None if value is None else promoted(value, wanted, f"{name}: the property '{property}'")
 

@@ -107,6 +107,7 @@ def _type_name(value: Any, name: Any) -> bool:
 def _register(names: tuple[str, ...], compare: Compare) -> None:
     @algorithm(*names)
     def handler(leftField: str | None, rightValue: Any, rightField: str | None, leftValue: Any) -> Filter:
+        """A field compared with a value, or two fields in a join; what cannot be compared does not pass."""
         return _test(names[0], (leftField, rightValue, rightField, leftValue), compare)
 
 
@@ -273,6 +274,7 @@ def _register_spatial(name: str, relation: Callable[[BaseGeometry, BaseGeometry]
     def handler(
         leftField: str | None, rightValue: Any, rightField: str | None, leftValue: Any, maxError: Any
     ) -> Filter:
+        """Geometries compared in longitude and latitude, planar once their edges are bent."""
         fields = (leftField, rightValue, rightField, leftValue)
         return _spatial(name, fields, lambda left, right: bool(relation(left, right)), touching)
 

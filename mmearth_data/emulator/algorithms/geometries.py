@@ -42,6 +42,7 @@ def _register_areal(name: str, build: Callable[[Any], BaseGeometry]) -> None:
     def handler(
         coordinates: list[Any], crs: Projection | None, geodesic: bool | None, maxError: Any, evenOdd: bool
     ) -> Geometry:
+        """Polygons of coordinates in a projection; edges bend along great circles in degrees unless they are not to."""
         return _placed(build(coordinates), crs, geodesic)
 
 
@@ -52,6 +53,7 @@ _register_areal("GeometryConstructors.MultiPolygon", geojson.multipolygon)
 def _register_linear(name: str, build: Callable[[Any], BaseGeometry]) -> None:
     @algorithm(name)
     def handler(coordinates: list[Any], crs: Projection | None, geodesic: bool | None, maxError: Any) -> Geometry:
+        """Lines of coordinates in a projection; edges bend along great circles in degrees unless they are not to."""
         return _placed(build(coordinates), crs, geodesic)
 
 
@@ -63,6 +65,7 @@ _register_linear("GeometryConstructors.LinearRing", geojson.ring)
 def _register_dots(name: str, build: Callable[[Any], BaseGeometry]) -> None:
     @algorithm(name)
     def handler(coordinates: list[Any], crs: Projection | None) -> Geometry:
+        """Points of coordinates in a projection."""
         return _placed(build(coordinates), crs, False)
 
 
@@ -79,9 +82,9 @@ def rectangle(coordinates: list[Any], crs: Projection | None, geodesic: bool | N
 @algorithm("GeometryConstructors.BBox")
 def bounding_box(west: float, south: float, east: float, north: float) -> Geometry:
     """A rectangle in degrees, its edges along meridians and parallels; over the antimeridian it goes on past 180°."""
-    if not (abs(west) <= 1e6 and abs(east) <= 1e6) or south > north:
+    if not (abs(west) <= 1e6 and abs(east) <= 1e6) or not -90 <= south <= north <= 90:
         raise ServiceError(f"GeometryConstructors.BBox: ({west}, {south}, {east}, {north}) is no box.")
-    return Geometry(shapely.box(west, max(south, -90), east if east >= west else east + 360, min(north, 90)))
+    return Geometry(shapely.box(west, south, east if east >= west else east + 360, north))
 
 
 @algorithm("GeometryConstructors.MultiGeometry")

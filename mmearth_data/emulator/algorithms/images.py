@@ -59,6 +59,8 @@ def _named(bands: Sequence[Band], names: list[str], where: str) -> tuple[Band, .
         raise ServiceError(
             f"{where}: The number of names ({len(names)}) must match the number of bands ({len(bands)})."
         )
+    if not all(names):
+        raise ServiceError(f"{where}: Band names must not be empty; got {names}.")
     if len(set(names)) != len(names):
         raise ServiceError(f"{where}: Band names must be unique; got {names}.")
     return tuple(replace(band, name=name) for band, name in zip(bands, names, strict=True))

@@ -8,6 +8,7 @@ from typing import Any
 from mmearth_data.emulator.algorithms.images import add_bands, selected
 from mmearth_data.emulator.bands import masked
 from mmearth_data.emulator.collections import EVERYTHING, Assets, Collection
+from mmearth_data.emulator.errors import ServiceError
 from mmearth_data.emulator.registry import algorithm
 from mmearth_data.emulator.values import Image, image_of
 
@@ -23,13 +24,20 @@ def _twin(collection: Collection, key: str, value: Any) -> Image | None:
     return None
 
 
+def _names(value: Any) -> list[str]:
+    """Names given one by one or as a list."""
+    names = [] if value is None else value if isinstance(value, list) else [value]
+    if not all(isinstance(name, str) for name in names):
+        raise ServiceError(f"Image.linkCollection: names must be texts; got {str(value)[:60]}.")
+    return names
+
+
 @algorithm("Image.linkCollection")
 def link_collection(
     input: Image, imageCollection: Collection, linkedBands: Any, linkedProperties: Any, matchPropertyName: str
 ) -> Image:
     """The image with bands and properties of its match in a collection: masked bands and nulls if it has none."""
-    bands = [linkedBands] if isinstance(linkedBands, str) else list(linkedBands or [])
-    properties = [linkedProperties] if isinstance(linkedProperties, str) else list(linkedProperties or [])
+    bands, properties = (_names(value) for value in (linkedBands, linkedProperties))
     value = input.properties.get(matchPropertyName)
     match = None if value is None else _twin(imageCollection, matchPropertyName, value)
     if match is None:

@@ -14,7 +14,7 @@ from mmearth_data.emulator.reducers import Reducer
 from mmearth_data.emulator.registry import algorithm
 from mmearth_data.emulator.values import Feature, Function, Image
 
-MAX_ITEMS = 1_000_000
+MAX_ITEMS = 100_000
 Items = list[Any]
 
 
@@ -59,6 +59,7 @@ def get(list: Items, index: int) -> Any:
 def _typed(name: str, wanted: str) -> None:
     @algorithm(name)
     def handler(list: Items, index: int) -> Any:
+        """The item at a position as that type."""
         return promoted(list[_place(list, index, name)], wanted, f"{name}: the item")
 
 

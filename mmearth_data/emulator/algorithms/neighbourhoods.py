@@ -34,6 +34,7 @@ _SHAPES: dict[str, Callable[[Array, Array, float], NDArray[np.bool_]]] = {
 def _register_shape(name: str) -> None:
     @algorithm(f"Kernel.{name}")
     def handler(radius: float, units: str, normalize: bool, magnitude: float) -> Kernel:
+        """Equal weights in a shape of that radius."""
         x, y = offsets(radius, radius, units, f"Kernel.{name}")
         return finished(_SHAPES[name](x, y, radius).astype(np.float64), normalize, magnitude, f"Kernel.{name}")
 
@@ -86,6 +87,7 @@ _EDGES = {
 def _register_edges(name: str) -> None:
     @algorithm(f"Kernel.{name}")
     def handler(magnitude: float, normalize: bool) -> Kernel:
+        """The usual weights of 3 by 3 pixels."""
         return finished(np.array(_EDGES[name], dtype=np.float64), normalize, magnitude, f"Kernel.{name}")
 
 
@@ -167,6 +169,7 @@ def _register_focal(names: tuple[str, ...], statistic: Statistic, dtype: str | N
     def handler(
         image: Image, radius: float, kernelType: str, units: str, iterations: int, kernel: Kernel | None
     ) -> Image:
+        """Statistic of the valid pixels around each, also of masked ones."""
         where = names[0]
         if kernelType not in _SHAPES:
             raise ServiceError(

@@ -36,6 +36,7 @@ _Named = tuple[tuple[str, ...], Callable[..., Any]]
 def _register_pair(name: str, operation: Callable[[Any, Any], Any]) -> None:
     @algorithm(f"Number.{name}")
     def handler(left: Number, right: Number) -> Number:
+        """An operation of two numbers; a quotient by 0 is 0, integers stay exact."""
         return _computed(f"Number.{name}", operation, left, right)
 
 
@@ -88,12 +89,18 @@ for _names, _operation in _PAIRS:
 def _register_one(name: str, operation: Callable[[Any], Any]) -> None:
     @algorithm(f"Number.{name}")
     def handler(input: Number) -> Number:
+        """A function of one number, refused where it has no value."""
         return _computed(f"Number.{name}", operation, input)
 
 
 def _to(dtype: str) -> Callable[[Number], int]:
     low, high = integer_range(np.dtype(dtype))
     return lambda number: 0 if math.isnan(number) else int(min(max(number, low), high))
+
+
+def _to_float(number: Number) -> float:
+    with np.errstate(over="ignore"):
+        return float(np.float32(number))
 
 
 _SINGLES: tuple[_Named, ...] = (
@@ -111,7 +118,7 @@ _SINGLES: tuple[_Named, ...] = (
     (("toUint16", "uint16"), _to("uint16")), (("toInt16", "int16", "toShort", "short"), _to("int16")),
     (("toUint32", "uint32"), _to("uint32")), (("toInt32", "int32", "toInt", "int"), _to("int32")),
     (("toInt64", "int64", "toLong", "long"), _to("int64")),
-    (("toFloat", "float"), lambda number: float(np.float32(number))), (("toDouble", "double"), float),
+    (("toFloat", "float"), _to_float), (("toDouble", "double"), float),
 )  # fmt: skip
 for _names, _function in _SINGLES:
     for _name in _names:

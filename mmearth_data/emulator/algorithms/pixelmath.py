@@ -69,6 +69,7 @@ for _names, _operation, _result in (
 def _register_function(name: str, function: Callable[[Array], Array]) -> None:
     @algorithm(f"Image.{name}")
     def handler(value: Image) -> Image:
+        """A function of reals, in doubles unless the band is a float; masked where it has no value."""
         return value.with_bands(tuple(_applied(band, function) for band in value.bands))
 
 

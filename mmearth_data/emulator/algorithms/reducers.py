@@ -20,6 +20,7 @@ MAX_COPIES = 1000
 def _register(names: tuple[str, ...], reducer: Reducer) -> None:
     @algorithm(*names)
     def handler() -> Reducer:
+        """Statistic of the inputs that are neither null nor masked, weighted where that means anything."""
         return reducer
 
 
@@ -49,6 +50,7 @@ def _register_ends(name: str, statistic: reducers.Statistic) -> None:
 
     @algorithm(f"Reducer.{name}", f"Reducer.{name}NonNull")
     def handler() -> Reducer:
+        """The first or last input that is not null."""
         return reducer
 
 
@@ -68,6 +70,7 @@ def _register_extreme(name: str, statistic: reducers.Statistic) -> None:
 
     @algorithm(f"Reducer.{name}")
     def handler(numInputs: int) -> Reducer:
+        """The smallest or largest input, with the other inputs beside it if there are several."""
         if not 1 <= numInputs <= MAX_COPIES:
             raise ServiceError(f"Reducer.{name}: 'numInputs' must be between 1 and {MAX_COPIES}; got {numInputs}.")
         if numInputs == 1:

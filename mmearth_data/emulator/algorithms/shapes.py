@@ -120,10 +120,12 @@ def _register_one(name: str, change: Callable[[Geometry, Projection | None], Any
 
     @algorithm(f"Geometry.{name}")
     def of_geometry(geometry: Geometry, maxError: Any, proj: Projection | None) -> Any:
+        """Of one shape: measures on WGS 84, shapes planar in degrees, or both planar in a projection."""
         return change(geometry, proj)
 
     @algorithm(f"Feature.{name}")
     def of_feature(feature: Element, maxError: Any, proj: Projection | None) -> Any:
+        """Of a feature's shape, the properties kept."""
         result = change(geometry_in(feature, f"Feature.{name}"), proj)
         return Feature(result, single(feature, name).properties) if gives_shape else result
 
@@ -191,10 +193,12 @@ def _register_two(name: str, operation: Callable[[BaseGeometry, BaseGeometry], A
 
     @algorithm(f"Geometry.{name}")
     def of_geometries(left: Geometry, right: Geometry, maxError: Any, proj: Projection | None) -> Any:
+        """Of two shapes, planar in degrees once edges are bent, or in a projection."""
         return both(left, right, proj)
 
     @algorithm(f"Feature.{name}")
     def of_features(left: Element, right: Element, maxError: Any, proj: Projection | None) -> Any:
+        """Of the shapes of two features, the left one's properties kept."""
         where = f"Feature.{name}"
         result = both(geometry_in(left, where), geometry_in(right, where), proj)
         return Feature(result, single(left, where).properties) if gives_shape else result
