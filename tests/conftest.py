@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,3 +20,12 @@ def shared_data() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return SHARED_DATA
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of commands that report to one temporary Prefect server of the module's own."""
+    from tests.commands import shared_server  # Prefect takes seconds to import, and few tests need it
+
+    with shared_server(tmp_path_factory.mktemp("prefect")) as variables:
+        yield variables

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import signal
@@ -14,18 +13,13 @@ from pathlib import Path
 import pytest
 
 from mmearth_data.store.commits import committed
-from tests.commands import command, mmearth, shared_server
+from tests.commands import command, mmearth
 from tests.emulated import start_emulator
+from tests.stores import content
 
 pytestmark = pytest.mark.e2e
 LATENCY = 30
 """Milliseconds a request takes, so that there is time to stop between the first and the last commit."""
-
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    with shared_server(tmp_path_factory.mktemp("prefect")) as variables:
-        yield variables
 
 
 @pytest.fixture(scope="module")
@@ -48,23 +42,13 @@ def _collect(emulator: str, locations: Path, store: Path) -> list[str]:
     return command("collect", "--locations", locations, "--store", store, "--emulator", emulator, "--workers", 8)
 
 
-def _content(store: Path) -> dict[str, str]:
-    """Digest of every file that readers of the store may look at."""
-    files = (file for file in sorted(store.rglob("*")) if file.is_file())
-    return {
-        str(file.relative_to(store)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in files
-        if file.suffix != ".lock" and file.name != "lock"
-    }
-
-
 @pytest.fixture(scope="module")
 def undisturbed(
     tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str], emulator: str, locations: Path
 ) -> dict[str, str]:
     store = tmp_path_factory.mktemp("undisturbed") / "store.zarr"
     subprocess.run(_collect(emulator, locations, store), env=environment, check=True, capture_output=True, timeout=600)
-    return _content(store)
+    return content(store)
 
 
 def _stop_with_one_committed_and_one_in_flight(
@@ -109,7 +93,7 @@ def test_a_stopped_collection_carries_on_to_the_same_store(
         _collect(emulator, locations, store), env=environment, capture_output=True, timeout=600, check=False
     )
     assert again.returncode == 0, again.stderr.decode()
-    assert _content(store) == undisturbed
+    assert content(store) == undisturbed
 
 
 def test_status_tells_the_middle_from_the_end(

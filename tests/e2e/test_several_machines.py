@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import subprocess
@@ -19,6 +18,7 @@ from tests.collecting import location_table
 from tests.commands import command, mmearth
 from tests.emulated import Running, start_emulator
 from tests.servers import prefect_server_with_services
+from tests.stores import content
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 LATENCY = 100
@@ -47,11 +47,6 @@ def locations(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def collecting(emulator: Running, locations: Path, store: Path, *options: object) -> list[str]:
     return command("collect", "--locations", locations, "--store", store, "--emulator", emulator.url, *options)
-
-
-def content(store: Path) -> dict[str, str]:
-    files = [p for p in store.rglob("*") if p.is_file() and p.suffix != ".lock" and p.name != "lock"]
-    return {str(p.relative_to(store)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import geopandas as gpd
@@ -14,14 +13,8 @@ import zarr
 from sampling.config import SampleConfig
 from sampling.plan import sample_locations
 from sampling.table import write_locations
-from tests.commands import mmearth, shared_server
+from tests.commands import mmearth
 from tests.synthetic import make_store
-
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    with shared_server(tmp_path_factory.mktemp("prefect")) as variables:
-        yield variables
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +107,8 @@ def test_an_unknown_verb(environment: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["sample", "collect", "status", "finalize", "convert", "pretrain", "evaluate", "report", "emulator"]
+    "verb",
+    ["sample", "estimate", "collect", "status", "finalize", "convert", "pretrain", "evaluate", "report", "emulator"],
 )
 def test_every_verb_explains_itself(environment: dict[str, str], verb: str) -> None:
     result = mmearth(environment, verb, "--help")

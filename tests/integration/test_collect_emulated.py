@@ -5,7 +5,6 @@ What the store says is compared with the archive behind the emulator, asked dire
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,6 +27,7 @@ from mmearth_data.source import Rejected
 from mmearth_data.store import consolidate, shards
 from tests.collecting import location_table
 from tests.emulated import start_emulator
+from tests.stores import content
 
 PIXELS = 32
 DAY = 86_400_000
@@ -49,11 +49,6 @@ def collect(store: Path, locations: Path, url: str, workers: int = 6) -> list[Sh
         reports += [collect_shard(store, plan.spec(shard), source, workers, retry=QUICK) for shard in todo]
     consolidate(store)
     return reports
-
-
-def content(store: Path) -> dict[str, str]:
-    files = [p for p in store.rglob("*") if p.is_file() and p.suffix != ".lock" and p.name != "lock"]
-    return {str(p.relative_to(store)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from mmearth_data.emulator import world
 from mmearth_data.plan import Plan
 from mmearth_data.store.commits import committed
 from tests.collecting import location_table
-from tests.commands import command, mmearth, shared_server
+from tests.commands import command, mmearth
 from tests.emulated import start_emulator
 
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount"]
@@ -31,12 +30,6 @@ class Without:
 
     def lookup(self, asset_id: str) -> Any:
         return None if asset_id.startswith(self.gone) else world.build("flat", 0).lookup(asset_id)
-
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    with shared_server(tmp_path_factory.mktemp("prefect")) as variables:
-        yield variables
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +106,18 @@ def test_each_outage_has_its_line_and_the_next_run_carries_on(
     assert collection.run("well", "", None, "--give-up", ids[0], ids[3]) == (0, "")
     status = collection.status()
     assert (status["stored"], status["quota"], status["refusals"]) == (TILES, TILES, {"given_up": 2})
+
+    # The account has what the services logged, of every run that got as far as asking for something.
+    logged = [json.loads(line) for log in tmp_path.glob("*/requests.jsonl") for line in log.read_text().splitlines()]
+    account = status["account"]
+    assert account["sessions"] == 5
+    for kind, count in account["traffic"].items():
+        if kind.startswith("compute"):
+            answered = [entry for entry in logged if entry["kind"] == kind]
+            assert count["sent"] == len(answered)
+            assert count["bytes_received"] == sum(entry["bytes"] for entry in answered)
+    assert account["traffic"]["computePixels"]["repeated"] == 3 * len(given), "garbage is asked for four times"
+    assert {entry["tag"] for entry in logged if entry["kind"].startswith("compute")} == {f"mmearth-{plan.seed:08x}"}
 
 
 def test_a_disk_that_fills_up_ends_the_run_and_room_lets_it_carry_on(

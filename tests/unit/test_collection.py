@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import threading
 from dataclasses import replace
@@ -19,6 +18,7 @@ from mmearth_data.source import Corrupt, Quota, Rejected, Transient
 from mmearth_data.store import shards
 from mmearth_data.store.locking import ShardLocked
 from tests.collecting import FormulaSource, location_table, tile
+from tests.stores import content
 
 QUICK = Retry(
     attempts=6, corrupt_attempts=3, timeout=20, wait_initial=0.001, wait_max=0.01, wait_jitter=0.001, quota_wait=0.001
@@ -32,12 +32,6 @@ def collect_all(store: Path, locations: Path, source: FormulaSource, workers: in
         for shard in todo:
             collect_shard(store, plan.spec(shard), source, workers, retry=QUICK)
     return plan
-
-
-def content(store: Path) -> dict[str, str]:
-    """SHA-256 of every file of shards and rounds."""
-    files = [p for p in store.rglob("*") if p.is_file() and not p.name.endswith(".lock") and p.name != "lock"]
-    return {str(p.relative_to(store)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
 @pytest.fixture

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
 import pytest
 
+from flows.cli import main
 from mmearth_data.cost.account import Measured
 from mmearth_data.cost.assumptions import LAYERS, TIERS, Range
 from mmearth_data.cost.estimate import RESOLVING, Work, answer_bytes, estimate
@@ -108,3 +110,25 @@ def test_modalities_that_are_asked_for_besides_cost_besides(tmp_path: Path) -> N
     assert answer_bytes(more) - answer_bytes(less) == 2 * 2 * PIXELS**2
     with pytest.raises(UnknownModalityError, match="sentinel9"):
         work_of(tmp_path / "locations.parquet", None, ("sentinel9",))
+
+
+def test_the_command_says_it_as_tables_and_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    location_table(tmp_path / "locations.parquet", primaries=20, reserves=5)
+    Plan.prepare(tmp_path / "store", tmp_path / "locations.parquet")
+    with pytest.raises(SystemExit) as ended:
+        main(["estimate", "--locations", str(tmp_path / "locations.parquet"), "--workers", "40"])
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    for words in ("tiles to store", "computePixels", "months of Community", "bytes stored", "dynamic_world", "assumed"):
+        assert words in printed
+    where = ["--locations", str(tmp_path / "locations.parquet"), "--store", str(tmp_path / "store")]
+    with pytest.raises(SystemExit):
+        main(["estimate", *where, "--json"])
+    said = json.loads(capsys.readouterr().out)
+    assert said["work"]["tiles"] == 80
+    assert set(said["eecu_hours"]) == {RESOLVING, *said["work"]["modalities"]}
+    assert said["eecu_hours_in_all"]["low"] == pytest.approx(sum(one["low"] for one in said["eecu_hours"].values()))
+    with pytest.raises(SystemExit) as ended:
+        main(["estimate", *where[:2], "--store", str(tmp_path / "nowhere")])
+    assert ended.value.code == 2
+    assert "has no plan; make one with" in capsys.readouterr().err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from mmearth_data.status import status
 from mmearth_data.store import shards
 from mmearth_data.store.locking import ShardLocked
 from tests.collecting import FormulaSource, location_table
+from tests.stores import content
 
 QUICK = Retry(attempts=4, corrupt_attempts=2, timeout=20, wait_initial=0.001, wait_max=0.01, wait_jitter=0.001)
 
@@ -53,11 +53,6 @@ def collect(plan: Plan, source: FormulaSource, workers: int, *, backwards: bool 
         if failures:
             return failures
     return []
-
-
-def content(store: Path) -> dict[str, str]:
-    files = [p for p in store.rglob("*") if p.is_file() and p.suffix != ".lock" and p.name != "lock"]
-    return {str(p.relative_to(store)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
 @pytest.fixture(autouse=True)
