@@ -7,11 +7,16 @@ The convolution is oneDNN's on a CPU and cuDNN's on a GPU, both in channels_last
 while a CPU has a kernel of our own for it.
 """
 
+from importlib.util import find_spec
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from mmearth_train.sites import Sites, gather, scatter
+
+COMPILER = find_spec("numba") is not None
+"""A machine with a GPU may lack it: benchmarks and tests need torch and numpy alone there."""
 
 
 @torch.library.custom_op("mmearth::depthwise", mutates_args=())
@@ -30,8 +35,8 @@ def depthwise_backward(grad: Tensor, x: Tensor, weight: Tensor, visible: Tensor,
     grad_grid = scatter(grad.contiguous(), sites).permute(0, 3, 1, 2)
     turned = functional.conv2d(grad_grid, weight.flip(2, 3), padding=pad, groups=c)
     grad_x = gather(turned.permute(0, 2, 3, 1), sites, x.shape[2]).contiguous()
-    if x.device.type == "cpu":
-        from mmearth_train.weight_gradient import weight_gradient  # a machine with a GPU may lack numba
+    if x.device.type == "cpu" and COMPILER:
+        from mmearth_train.weight_gradient import weight_gradient
 
         precise = torch.promote_types(x.dtype, torch.float32)
         exact = weight_gradient(x.to(precise), grad.to(precise).contiguous(), sites, weight.shape[-1])

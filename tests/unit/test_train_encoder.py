@@ -133,11 +133,18 @@ def test_written_out_gradients_are_those_of_finite_differences() -> None:
     assert torch.autograd.gradcheck(lambda x, *_: grn(x), (x, grn.gamma, grn.beta))
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(("threads", "compiler"), [(1, True), (3, True), (1, False)])
 @pytest.mark.parametrize(("side", "shape", "channels"), [(7, (19, 2, 2), 70), (1, (1, 9, 12), 5)])
 def test_gradients_are_those_of_the_convolution_of_the_whole_grid(
-    side: int, shape: tuple[int, int, int], channels: int, threads: int
+    side: int,
+    shape: tuple[int, int, int],
+    channels: int,
+    threads: int,
+    compiler: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """On a CPU in one and several threads, and by the code that a GPU runs."""
+    monkeypatch.setattr("mmearth_train.depthwise.COMPILER", compiler)
     torch.manual_seed(0)
     visible = masks(4)[0] if side == 7 else torch.zeros(4, 1, dtype=torch.long)
     sites, x = Sites(visible, side), torch.randn(4, *shape, channels, requires_grad=True)
