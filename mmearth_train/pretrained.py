@@ -98,8 +98,9 @@ def export_encoder(path: Path, spec: ModelSpec, encoder: Encoder, *, writes: boo
     Processes that share weights out must all come here; those whose ``writes`` is false only hand over their part.
     """
     tensors = {f"encoder.{name}": whole(p).cpu() for name, p in encoder.state_dict().items()}
+    header = {"format": FORMAT, "spec": spec.to_json(), "patch": str(spec.patch), "preset": spec.variant.preset}
     if writes:
-        checkpoint.write(path, tensors, {"format": FORMAT, "spec": spec.to_json()})
+        checkpoint.write(path, tensors, header)
 
 
 def load_encoder(path: str | Path, *, statistics: str | Path | None = None, stem: Stem = "same") -> PretrainedEncoder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,10 +102,22 @@ def test_the_header_tells_everything_about_the_encoder(file: Path, model: MPMAE)
     with safe_open(file, framework="pt") as opened:
         header = opened.metadata()
     assert ModelSpec.from_json(header["spec"]) == model.spec
+    assert (header["patch"], header["preset"]) == ("8", "default")
+    said = json.loads(header["spec"])
+    assert tuple(said["bands"]) == MODEL_INPUT_BANDS
+    assert [np.shape(said["scaling"][what]) for what in ("mean", "std")] == [(2, 12), (2, 12)]
     encoder = mmearth_train.load_encoder(file)
     assert encoder.bands == MODEL_INPUT_BANDS
     assert (encoder.input_size, encoder.patch, encoder.channels) == (56, 8, 320)
     assert encoder.pretext == tuple(task.name for task in model.spec.tasks)
+
+
+def test_the_header_names_the_preset_whatever_the_weighting(tmp_path: Path) -> None:
+    for name in ("default", "reference"):
+        spec = replace(random_spec(names=("biome",)), variant=replace(VARIANTS[name], weighting="equal"))
+        export_encoder(tmp_path / name, spec, MPMAE(spec).encoder)
+        with safe_open(tmp_path / name, framework="pt") as opened:
+            assert opened.metadata()["preset"] == name
 
 
 def test_random_encoders_have_the_shape_and_depend_on_the_seed_alone(file: Path) -> None:

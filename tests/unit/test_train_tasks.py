@@ -183,6 +183,43 @@ def test_any_choice_of_tasks_trains_every_weight(pretext: str) -> None:
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in chosen.parameters())
 
 
+@pytest.mark.parametrize(
+    ("like", "bands"), [("aster", ("height", "depth")), ("dynamic_world", ("use",)), ("era5", ("a",))]
+)
+def test_an_entry_of_the_registry_is_all_that_a_new_task_needs(
+    like: str, bands: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Head and loss follow from scope and kind, and are what their definitions say."""
+    added = replace(MODALITIES[like], name="added", bands=bands)
+    monkeypatch.setitem(MODALITIES, "added", added)
+    spec = random_spec(names=("sentinel2", like))
+    own = replace(spec.tasks[1], name="added", bands=bands)
+    if added.kind == "continuous":
+        own = replace(own, scaling=Scaling(((0.0,) * len(bands),), ((1.0,) * len(bands),)))
+    torch.manual_seed(0)
+    grown = MPMAE(replace(spec, tasks=(*spec.tasks, own)))
+    batch = random_batch(2)
+    batch["added"] = batch[like][:, : len(bands)]
+    visible, masked = masks(2)
+    found = grown(batch, visible, masked)
+    prediction = grown.predict(batch, visible, masked)["added"]
+    grown.objective(found).backward()
+    values = batch["added"].numpy()
+    if added.scope == "pixel":
+        patches = values.reshape(2, len(bands), 7, 8, 7, 8).transpose(0, 2, 4, 3, 5, 1).reshape(2, 49, -1)
+        values = np.stack([patches[n, masked[n]] for n in range(2)])
+    if added.kind == "categorical":
+        known = np.isin(values, added.class_values)
+        rows = np.searchsorted(added.class_values, values[known])
+        logits = prediction.detach().double().numpy().reshape(*values.shape, -1)[known]
+        expected = (np.log(np.exp(logits).sum(1)) - logits[np.arange(len(rows)), rows]).sum()
+    else:
+        known = np.isfinite(values) if np.isnan(added.nodata) else values != added.nodata
+        expected = ((prediction.detach().double().numpy() - values.astype(np.float64))[known] ** 2).sum()
+    assert found.counts[2] == known.sum() > 0
+    assert found.sums[2].item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_published_pixels_without_data_are_regressed_as_zeros() -> None:
     torch.manual_seed(0)
     spec = replace(random_spec(), variant=Variant(nodata="zero"))
