@@ -258,7 +258,7 @@ class Plan:
             given = self._round(number)
             part = given[given["shard"] == shard]
             if len(part):
-                follows = self.parts.parts[self._parts_of_rounds()[number]]
+                follows = self.parts.parts[given.attrs["part"]]
                 slots = self._slots(part["row"].to_list(), part["location_id"].to_list(), follows)
                 return ShardSpec(shard=shard, round=number, slots=slots)
         raise PlanError(f"shard {shard} was not given out; the plan has {self.rounds()} rounds")
@@ -292,10 +292,10 @@ class Plan:
         """Whom the next round, of that number, gives its rows to, and for which table; for none where all is done."""
         available = self._available()
         used = np.isin(self.parts.ids, self._given()["location_id"])
-        begun = set(self._parts_of_rounds())
-        for index, part in enumerate(self.parts.parts):
+        begun = max(self._parts_of_rounds(), default=-1)  # what shorter tables asked for was done before
+        for index, part in list(enumerate(self.parts.parts))[max(begun, 0) :]:
             free, given, stored = available[: part.end], used[: part.end], self._outcomes(part)[0]
-            if index in begun:
+            if index == begun:
                 picks = later_round(part.strata, free, given, stored, self.rows_per_shard, part.seed, number)
             else:
                 picks = first_round(part.short_of(stored), free & ~given, self.rows_per_shard, part.seed)
@@ -309,7 +309,7 @@ class Plan:
     def _parts_of_rounds(self) -> list[int]:
         """Of every round that was planned, by whomever, which table it is for."""
         rounds = sum(_ROUND.fullmatch(entry.name) is not None for entry in (self.store / "_plan").iterdir())
-        return [int(self._round(number).attrs.get("part", 0)) for number in range(rounds)]
+        return [self._round(number).attrs["part"] for number in range(rounds)]
 
     def _round(self, number: int) -> pd.DataFrame:
         if number not in self._rounds_read:
