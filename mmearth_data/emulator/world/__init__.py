@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cache
 from typing import Literal
 
-from mmearth_data.emulator.assets import Archive
 from mmearth_data.emulator.world import biomes, countries, ecoregions, setting
 from mmearth_data.emulator.world.catalogue.archive import WorldArchive
 from mmearth_data.emulator.world.earth import EarthPixels
@@ -15,7 +14,12 @@ from mmearth_data.emulator.world.sky import EarthSky
 Kind = Literal["earth", "flat"]
 
 
-def build(kind: Kind, seed: int = 0) -> Archive:
+def seen(kind: Kind, seed: int = 0) -> setting.World | None:
+    """What a map of the world is drawn from; None for a world that looks the same everywhere."""
+    return setting.world(seed) if kind == "earth" else None
+
+
+def build(kind: Kind, seed: int = 0) -> WorldArchive:
     """The archive of a world: ``earth`` is procedural, ``flat`` has the same catalogue over constant pixels.
 
     The same kind and seed always give the same world. Raises ValueError for another kind.

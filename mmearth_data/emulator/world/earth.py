@@ -42,6 +42,7 @@ def _inside(
 
 _MAPS: dict[str, tuple[Callable[[World, Block], NDArray[np.generic]], int]] = {
     "worldcover": (charts.worldcover, 0),
+    "worldcover_2021": (charts.worldcover_2021, 0),
     "canopy": (charts.canopy, charts.NO_CANOPY),
     "canopy_sd": (charts.canopy_sd, charts.NO_CANOPY),
     "elevation": (charts.elevation, charts.VOID),

@@ -16,7 +16,8 @@ _SCORES = ("cs", "cs_cdf")
 _REFLECTANCE = 1500
 _BACKSCATTER = {"VV": -10.0, "VH": -17.0, "HH": -12.0, "HV": -20.0}
 _FIXED: dict[str, tuple[int, str]] = {
-    "worldcover": (10, "uint8"), "canopy": (18, "uint8"), "canopy_sd": (4, "uint8"), "elevation": (120, "int16"),
+    "worldcover": (10, "uint8"), "worldcover_2021": (10, "uint8"),
+    "canopy": (18, "uint8"), "canopy_sd": (4, "uint8"), "elevation": (120, "int16"),
 }  # fmt: skip
 _MONTHLY = {
     "temperature_2m": 285.0, "temperature_2m_min": 275.0, "temperature_2m_max": 295.0, "total_precipitation_sum": 0.06,

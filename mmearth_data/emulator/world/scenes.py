@@ -70,7 +70,7 @@ class Pixels(Protocol):
         ...
 
     def fixed(self, product: str, grid: NativeGrid) -> Read:
-        """A map without time: worldcover, canopy, canopy_sd or elevation."""
+        """A map without time: worldcover, worldcover_2021, canopy, canopy_sd or elevation."""
         ...
 
     def water_history(self, band: str, grid: NativeGrid) -> Read:

@@ -16,12 +16,17 @@ class WorldArchive:
         self._collections: dict[str, CollectionAsset] = {
             **sentinel2.collections(seed, sky, pixels),
             sentinel1.ASSET_ID: sentinel1.Sentinel1Collection(seed, sky, pixels),
-            maps.WORLDCOVER_ID: maps.WorldCoverCollection(pixels),
+            **maps.land_cover(pixels),
             maps.CLIMATE_ID: maps.ClimateCollection(pixels),
             downstream.BUILT_ID: downstream.BuiltCollection(pixels),
         }
         self._images: dict[str, ImageAsset] = {**maps.images(pixels), downstream.WATER_ID: downstream.water(pixels)}
         self._tables = tables
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Every collection, image and table by id."""
+        return (*self._collections, *self._images, *self._tables)
 
     def lookup(self, asset_id: str) -> ImageAsset | CollectionAsset | FeatureAsset | None:
         """The asset called ``asset_id``, an image inside a collection by its full id, or None."""

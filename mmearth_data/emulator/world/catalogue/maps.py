@@ -22,9 +22,9 @@ CLIMATE_GRID = NativeGrid("EPSG:4326", (0.1, 0.0, -180.05, 0.0, -0.1, 90.05), (1
 CANOPY_ID = "users/nlang/ETH_GlobalCanopyHeight_2020_10m_v1"
 CANOPY_SD_ID = "users/nlang/ETH_GlobalCanopyHeightSD_2020_10m_v1"
 ELEVATION_ID = "projects/sat-io/open-datasets/ASTER/GDEM"
-WORLDCOVER_ID = "ESA/WorldCover/v100"
+WORLDCOVER_ID, WORLDCOVER_2021_ID = "ESA/WorldCover/v100", "ESA/WorldCover/v200"
 CLIMATE_ID = "ECMWF/ERA5_LAND/MONTHLY_AGGR"
-_FIRST_YEAR, _LAST_YEAR = 2016, 2021
+_FIRST_YEAR, _LAST_YEAR = 2016, 2022
 CLIMATE_VARIABLES = ("temperature_2m", "temperature_2m_min", "temperature_2m_max", "total_precipitation_sum")
 
 Bounds = tuple[float, float, float, float]
@@ -44,17 +44,23 @@ def images(pixels: Pixels) -> dict[str, ImageAsset]:
     }
 
 
+def land_cover(pixels: Pixels) -> dict[str, WorldCoverCollection]:
+    """Both versions of WorldCover by asset id."""
+    return {
+        WORLDCOVER_ID: WorldCoverCollection(WORLDCOVER_ID, "worldcover", 2020, pixels),
+        WORLDCOVER_2021_ID: WorldCoverCollection(WORLDCOVER_2021_ID, "worldcover_2021", 2021, pixels),
+    }
+
+
 class WorldCoverCollection:
-    """ESA/WorldCover/v100: one image, the map of 2020."""
+    """A version of ESA/WorldCover, which is one image: v100 the map of 2020, v200 that of 2021."""
 
-    id = WORLDCOVER_ID
-
-    def __init__(self, pixels: Pixels) -> None:
-        self._time = dates.ms(2020)
+    def __init__(self, asset_id: str, product: str, year: int, pixels: Pixels) -> None:
+        self.id, self._index, self._time = asset_id, str(year), dates.ms(year)
         self._image = ImageAsset(
-            f"{WORLDCOVER_ID}/2020",
-            (BandAsset("Map", "uint8", WORLDCOVER_GRID, pixels.fixed("worldcover", WORLDCOVER_GRID)),),
-            {"system:index": "2020", "system:time_start": self._time, "system:time_end": dates.ms(2021)},
+            f"{asset_id}/{year}",
+            (BandAsset("Map", "uint8", WORLDCOVER_GRID, pixels.fixed(product, WORLDCOVER_GRID)),),
+            {"system:index": self._index, "system:time_start": self._time, "system:time_end": dates.ms(year + 1)},
             None,
         )
 
@@ -64,8 +70,8 @@ class WorldCoverCollection:
         return [self._image] if inside else []
 
     def image(self, index: str) -> ImageAsset | None:
-        """The image 2020, or None."""
-        return self._image if index == "2020" else None
+        """The image called by its year, or None."""
+        return self._image if index == self._index else None
 
 
 class ClimateCollection:

@@ -29,7 +29,9 @@ from mmearth_data.emulator.world.catalogue.orbits import (
 from mmearth_data.emulator.world.scenes import Pixels, RadarScene, Sky
 
 ASSET_ID = "COPERNICUS/S1_GRD"
-BEGIN, END = dates.ms(2016, 1, 1), dates.ms(2022, 1, 1)
+BEGIN, END = dates.ms(2016, 1, 1), dates.ms(2023, 1, 1)
+_LAST = {"S1A": END, "S1B": dates.ms(2022, 1, 1)}
+"""When each satellite ends here: 1B failed in the last days of 2021."""
 _INCLINATION, _SWATH = 98.18, 250.0
 DIRECTIONS: dict[str, Constellation] = {
     "ASCENDING": Constellation(12, 175, _INCLINATION, _SWATH, dates.ms(2019, 1, 1, 17, 40), 4.0, ascending=True),
@@ -167,7 +169,7 @@ class Sentinel1Collection:
         for where in self._slices(bounds) if low < high else ():
             constellation = DIRECTIONS[where.direction]
             for name, phase in self._satellites(where):
-                cycles = constellation.visits(where.orbit, where.lat, phase, low, high)
+                cycles = constellation.visits(where.orbit, where.lat, phase, low, min(high, _LAST[name]))
                 for time in constellation.times(where.orbit, where.lat, phase, cycles).tolist():
                     image = self._made(where, name, time)
                     if image is not None:
@@ -198,7 +200,7 @@ class Sentinel1Collection:
                     for exact in constellation.times(orbit, where.lat, phase, cycles).tolist():
                         image = self._made(where, match.group(1), exact)
                         if image is not None and image.id.endswith(index) and self._usable(direction, orbit, number):
-                            return image if BEGIN <= exact < END else None
+                            return image if BEGIN <= exact < _LAST[match.group(1)] else None
         return None
 
     def _image(self, where: Slice, satellite: str, time: int) -> ImageAsset | None:

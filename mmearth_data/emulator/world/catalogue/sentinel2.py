@@ -1,4 +1,4 @@
-"""Sentinel-2 in the archive: L1C and L2A products, and what is made from each of them.
+"""Sentinel-2 in the archive: L1C and L2A products, as delivered and HARMONIZED, and what is made from each of them.
 
 Products are never stored: a tile's passes follow from orbit geometry, their dates from arithmetic, their cloud from
 the weather. Dynamic World and Cloud Score+ list the same products under the same system:index.
@@ -18,7 +18,7 @@ from shapely.geometry.base import BaseGeometry
 
 from mmearth_data.emulator.assets import BandAsset, ImageAsset, NativeGrid
 from mmearth_data.emulator.world import noise
-from mmearth_data.emulator.world.catalogue import dates, mgrs
+from mmearth_data.emulator.world.catalogue import dates, metadata, mgrs
 from mmearth_data.emulator.world.catalogue.orbits import (
     Constellation,
     HalfPlane,
@@ -27,19 +27,13 @@ from mmearth_data.emulator.world.catalogue.orbits import (
     outline,
     within_globe,
 )
-from mmearth_data.emulator.world.scenes import OpticalScene, Pixels, Series, Sky
+from mmearth_data.emulator.world.scenes import Masked, OpticalScene, Pixels, Read, Series, Sky
 
 ORBITS = Constellation(
     cycle_days=10, orbits=143, inclination=98.62, swath_km=290.0, anchor=dates.ms(2019, 6, 26, 23, 10, 56), node=168.63,
     ascending=False,
 )  # fmt: skip
-BEGIN, END = dates.ms(2016, 1, 1), dates.ms(2022, 1, 1)
-_SATELLITES = (("Sentinel-2A", "S2A", 0.0, BEGIN), ("Sentinel-2B", "S2B", 5.0, dates.ms(2017, 7, 1)))
-_BASELINES = (
-    (dates.ms(2016, 6, 15), "02.04"), (dates.ms(2017, 5, 23), "02.05"), (dates.ms(2017, 10, 23), "02.06"),
-    (dates.ms(2018, 11, 6), "02.07"), (dates.ms(2019, 7, 8), "02.08"), (dates.ms(2020, 2, 4), "02.09"),
-    (dates.ms(2021, 3, 30), "03.00"), (dates.ms(2021, 7, 1), "03.01"),
-)  # fmt: skip
+BEGIN, END = metadata.BEGIN, dates.ms(2023, 1, 1)
 _L2A_EUROPE, _L2A_WORLD = dates.ms(2017, 3, 28), dates.ms(2018, 12, 13)
 _EUROPE = (-15.0, 34.0, 45.0, 72.0)
 _SMALLEST_PART = 0.02
@@ -61,6 +55,9 @@ L1C_BANDS = (*_OPTICAL, "QA60")
 L2A_BANDS = (*(band for band in _OPTICAL if band != "B10"), "SCL", "MSK_CLDPRB", "QA60")
 SCORE_BANDS = ("cs", "cs_cdf")
 _BYTES = ("SCL", "MSK_CLDPRB")
+
+DELIVERED = ("COPERNICUS/S2", "COPERNICUS/S2_SR")
+"""Collections of products as they were delivered, with the offset of their baseline."""
 
 Kind = Literal["L1C", "L2A", "score", "labels"]
 
@@ -149,10 +146,10 @@ class Sentinel2:
         # A datatake starts where its strip does; strips begin every twenty degrees of latitude.
         strip = float(np.clip(np.ceil(tile.lat / 20.0) * 20.0, -40.0, 80.0))
         times, starts, satellites = [], [], []
-        for number, (_, _, phase, since) in enumerate(_SATELLITES):
-            cycles = ORBITS.visits(orbit, tile.lat, phase, max(start, since), end)
-            times.append(ORBITS.times(orbit, tile.lat, phase, cycles))
-            starts.append(ORBITS.times(orbit, strip, phase, cycles) // 1000)
+        for number, flown in enumerate(metadata.SATELLITES):
+            cycles = ORBITS.visits(orbit, tile.lat, flown.phase, max(start, flown.since), end)
+            times.append(ORBITS.times(orbit, tile.lat, flown.phase, cycles))
+            starts.append(ORBITS.times(orbit, strip, flown.phase, cycles) // 1000)
             satellites.append(np.full(len(cycles), number))
         time, begun, satellite = (np.concatenate(parts) for parts in (times, starts, satellites))
         if not len(time):
@@ -232,10 +229,14 @@ class _ProductImage(ImageAsset):
     _product: Product
     _series: Series
     _pixels: Pixels
+    _offset: int
 
-    def __init__(self, asset_id: str, kind: Kind, product: Product, series: Series, pixels: Pixels) -> None:
+    def __init__(
+        self, asset_id: str, kind: Kind, product: Product, series: Series, pixels: Pixels, delivered: bool
+    ) -> None:
         fields = self.__dict__
         fields["id"], fields["footprint"] = f"{asset_id}/{product.index}", product.seen.footprint
+        fields["_offset"] = metadata.offset(product.time) if delivered else 0
         fields["_kind"], fields["_product"], fields["_series"], fields["_pixels"] = kind, product, series, pixels
 
     @cached_property
@@ -246,14 +247,16 @@ class _ProductImage(ImageAsset):
     @cached_property
     def bands(self) -> tuple[BandAsset, ...]:
         """The product's bands, in the service's order."""
-        return _bands(self._kind, self._product, self._series, self._pixels)
+        return _bands(self._kind, self._product, self._series, self._pixels, self._offset)
 
 
 class Sentinel2Collection:
-    """One of the four collections that list Sentinel-2 products."""
+    """One of the collections that list Sentinel-2 products; ``delivered`` tells those that keep their offset."""
 
-    def __init__(self, asset_id: str, kind: Kind, catalogue: Sentinel2, pixels: Pixels) -> None:
-        self.id = asset_id
+    def __init__(
+        self, asset_id: str, kind: Kind, catalogue: Sentinel2, pixels: Pixels, delivered: bool = False
+    ) -> None:
+        self.id, self._delivered = asset_id, delivered
         self._kind, self._catalogue, self._pixels = kind, catalogue, pixels
         self._of_year = lru_cache(maxsize=2048)(self._images)
 
@@ -275,16 +278,26 @@ class Sentinel2Collection:
         year = self._of_year(product.seen, dates.year_of(product.time))
         return next(image for known, _, image in year if known == index)
 
+    def _image(self, product: Product, series: Series) -> ImageAsset:
+        return _ProductImage(self.id, self._kind, product, series, self._pixels, self._delivered)
+
     def _images(self, seen: Pass, year: int) -> tuple[tuple[str, int, ImageAsset], ...]:
         products = [product for product in self._catalogue.year(seen, year) if product.listed(self._kind)]
         series = Series(tuple((product.datatake, dates.month_of(product.time)) for product in products))
-        return tuple(
-            (product.index, product.time, _ProductImage(self.id, self._kind, product, series, self._pixels))
-            for product in products
-        )
+        return tuple((product.index, product.time, self._image(product, series)) for product in products)
 
 
-def _bands(kind: Kind, product: Product, series: Series, pixels: Pixels) -> tuple[BandAsset, ...]:
+def _shifted(read: Read, offset: int) -> Read:
+    """A reader of values that are higher by an offset."""
+
+    def shifted(row0: int, column0: int, height: int, width: int) -> Masked:
+        values, valid = read(row0, column0, height, width)
+        return (values.astype(np.int64) + offset).astype(values.dtype), valid
+
+    return shifted if offset else read
+
+
+def _bands(kind: Kind, product: Product, series: Series, pixels: Pixels, offset: int) -> tuple[BandAsset, ...]:
     tile = product.seen.tile
     zenith, azimuth = dates.sun(product.time, tile.lon, tile.lat)
     scene = OpticalScene(
@@ -307,44 +320,51 @@ def _bands(kind: Kind, product: Product, series: Series, pixels: Pixels) -> tupl
         if name == "MSK_CLDPRB" and not product.has_probability:
             continue
         grid = _grid(tile, _RESOLUTION[name])
-        made.append(BandAsset(name, "uint8" if name in _BYTES else "uint16", grid, pixels.optical(scene, name, grid)))
+        read = pixels.optical(scene, name, grid)
+        reader = _shifted(read, offset) if name in _OPTICAL else read
+        made.append(BandAsset(name, "uint8" if name in _BYTES else "uint16", grid, reader))
     return tuple(made)
 
 
 def _properties(kind: Kind, product: Product) -> dict[str, Any]:
-    tile, orbit = product.seen.tile, product.seen.orbit + 1
+    tile = product.seen.tile
     common = {"system:index": product.index, "system:time_start": product.time}
     if kind == "score":
         return {**common, "MGRS_TILE": tile.name}
     if kind == "labels":
         return {**common, "dynamicworld_algorithm_version": "3.5.0"}
-    name, short, _, _ = _SATELLITES[product.satellite]
-    baseline = next((version for since, version in reversed(_BASELINES) if product.time >= since), "02.04")
-    level = "MSIL1C" if kind == "L1C" else "MSIL2A"
-    processed = dates.stamp(product.time + 9_000_000 + product.key % 14_400_000)
-    run = f"N{baseline.replace('.', '')}_R{orbit:03d}"
     zenith, azimuth = dates.sun(product.time, tile.lon, tile.lat)
     return {
         **common,
+        **metadata.published(
+            index=product.index,
+            tile=tile.name,
+            level="L1C" if kind == "L1C" else "L2A",
+            satellite=product.satellite,
+            orbit=product.seen.orbit + 1,
+            absolute_orbit=int((product.time - metadata.SATELLITES[product.satellite].launch) / ORBITS.per_orbit_ms),
+            time=product.time,
+            generated=product.time + 9_000_000 + product.key % 14_400_000,
+        ),
         "CLOUDY_PIXEL_PERCENTAGE": product.cloud,
-        "PROCESSING_BASELINE": baseline,
-        "MGRS_TILE": tile.name,
-        "SPACECRAFT_NAME": name,
-        "SENSING_ORBIT_NUMBER": orbit,
-        "SENSING_ORBIT_DIRECTION": "DESCENDING",
-        "PRODUCT_ID": f"{short}_{level}_{product.index[:15]}_{run}_T{tile.name}_{processed}",
+        "CLOUD_COVERAGE_ASSESSMENT": product.cloud,
         "MEAN_SOLAR_ZENITH_ANGLE": zenith,
         "MEAN_SOLAR_AZIMUTH_ANGLE": azimuth,
     }
 
 
 def collections(seed: int, sky: Sky, pixels: Pixels) -> dict[str, Sentinel2Collection]:
-    """The four collections by asset id, sharing one catalogue of products."""
+    """The collections by asset id, sharing one catalogue of products."""
     catalogue = Sentinel2(seed, sky)
     kinds: dict[str, Kind] = {
+        "COPERNICUS/S2": "L1C",
+        "COPERNICUS/S2_SR": "L2A",
         "COPERNICUS/S2_HARMONIZED": "L1C",
         "COPERNICUS/S2_SR_HARMONIZED": "L2A",
         "GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED": "score",
         "GOOGLE/DYNAMICWORLD/V1": "labels",
     }
-    return {asset_id: Sentinel2Collection(asset_id, kind, catalogue, pixels) for asset_id, kind in kinds.items()}
+    return {
+        asset_id: Sentinel2Collection(asset_id, kind, catalogue, pixels, delivered=asset_id in DELIVERED)
+        for asset_id, kind in kinds.items()
+    }
