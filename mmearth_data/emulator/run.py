@@ -16,6 +16,7 @@ from mmearth_data.emulator.assets import Archive
 from mmearth_data.emulator.errors import EmulatorError
 from mmearth_data.emulator.limits import MAX_REQUESTS_PER_SECOND, Gate
 from mmearth_data.emulator.mounts import Mounted, read_mounts
+from mmearth_data.emulator.page.site import Page
 from mmearth_data.emulator.requestlog import RequestLog
 from mmearth_data.emulator.server import Backend, Server
 from mmearth_data.emulator.service import Service
@@ -77,13 +78,11 @@ class Emulator:
             raise EmulatorError(f"--latency-spread: {config.latency_spread} is not between 0 and 5; use e.g. 0.5")
         if config.requests_per_second < 0:
             raise EmulatorError(f"--requests-per-second: {config.requests_per_second} is negative; use 0 or more")
-        archive = self._archive
-        if archive is None:
-            archive = Mounted(world.build(config.world, config.seed), read_mounts(config.mount))
+        archive, page = self._opened()
         self._log = RequestLog(config.log)
         gate = Gate(config.requests_per_second)
         wait = config.latency / 1000
-        backend = Backend(Service(archive), self._log, faults.Faults(rates), wait, config.latency_spread, gate)
+        backend = Backend(Service(archive), page, self._log, faults.Faults(rates), wait, config.latency_spread, gate)
         try:
             self._server = Server(config.port, backend)
         except OSError as error:
@@ -96,6 +95,15 @@ class Emulator:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="emulator", daemon=True)
         self._thread.start()
         return self
+
+    def _opened(self) -> tuple[Archive, Page]:
+        """What is served, and the page that shows it."""
+        config = self.config
+        if self._archive is not None:
+            return self._archive, Page(self._archive)
+        built, mounts = world.build(config.world, config.seed), read_mounts(config.mount)
+        archive = Mounted(built, mounts)
+        return archive, Page(archive, dict.fromkeys((*mounts, *built.ids)), world.seen(config.world, config.seed))
 
     def stop(self) -> None:
         """Stop answering and close every connection."""

@@ -18,12 +18,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from mmearth_data.emulator import limits, wheel
 from mmearth_data.emulator.errors import ServiceError
 from mmearth_data.emulator.faults import Faults
 from mmearth_data.emulator.metrics import Metrics
+from mmearth_data.emulator.page.activity import PAGE
+from mmearth_data.emulator.page.site import Page
 from mmearth_data.emulator.requestlog import Entry, RequestLog
 from mmearth_data.emulator.service import Answer, Service
 
@@ -33,11 +35,6 @@ _COMPUTE = re.compile(r"^/v1(?:alpha|beta)?/projects/[^/]+/([a-z]+):([A-Za-z]+)$
 _KEEP = re.compile(r"^/v1(?:alpha|beta)?/projects/[^/]+/thumbnails$")
 _KEPT = re.compile(r"^/v1(?:alpha|beta)?/projects/[^/]+/thumbnails/([^/:]+):getPixels$")
 _ALGORITHMS = re.compile(r"^/v1(?:alpha|beta)?/projects/[^/]+/algorithms$")
-_ABOUT = (
-    "This is mmearth's emulator of Earth Engine: a server on this machine that answers the earthengine-api client from "
-    "a procedural Earth and mounted files. It is not Google's service and holds no observation of the real Earth "
-    "beyond what was mounted.\n"
-)
 _TOKEN = b'{"access_token": "emulated", "expires_in": 3600, "token_type": "Bearer"}'
 _IDLE_SECONDS = 600.0
 
@@ -47,6 +44,7 @@ class Backend:
     """What the handler of a request needs: the service and what stands before it."""
 
     service: Service
+    page: Page
     log: RequestLog
     faults: Faults
     latency: float
@@ -68,7 +66,7 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        """Discovery, algorithms, and a line for people."""
+        """Discovery, algorithms, and the page for people."""
         path = urlsplit(self.path).path
         if path == "/$discovery/rest":
             self._respond("discovery", lambda: Answer(wheel.discovery_document()))
@@ -79,8 +77,8 @@ class Handler(BaseHTTPRequestHandler):
             self._respond("getPixels", lambda: self._gated(lambda: self._service.thumbnail(name)), faulty=True)
         elif path == "/metrics":
             self._respond("metrics", self._metrics)
-        elif path == "/":
-            self._respond("about", lambda: Answer(_ABOUT.encode(), "text/plain; charset=UTF-8"))
+        elif path == "/" or path.startswith("/page/"):
+            self._respond(PAGE, self._page)
         else:
             self._respond("unknown", self._not_found)
 
@@ -107,6 +105,11 @@ class Handler(BaseHTTPRequestHandler):
     def _metrics(self) -> Answer:
         backend = self.server.backend
         return Answer(backend.metrics.text(backend.gate.inside).encode(), "text/plain; version=0.0.4; charset=utf-8")
+
+    def _page(self) -> Answer:
+        backend = self.server.backend
+        parts = urlsplit(self.path)
+        return backend.page.answer(parts.path, parse_qs(parts.query), backend.gate.inside)
 
     def _not_found(self) -> Answer:
         raise ServiceError(f"The emulator does not serve {self.command} {urlsplit(self.path).path}.", 404)
@@ -209,20 +212,20 @@ class Handler(BaseHTTPRequestHandler):
         seconds = time.perf_counter() - self._started
         self.server.backend.metrics.count(kind, status, seconds, sent, fault or "")
         client = self.headers.get("X-Goog-Api-Client") or self.headers.get("User-Agent") or ""
-        self.server.backend.log.write(
-            Entry(
-                time=self._began.isoformat(timespec="milliseconds"),
-                method=self.command,
-                path=self.path,
-                kind=kind,
-                status=status,
-                ms=round(1000 * seconds, 3),
-                bytes=sent,
-                client=client.partition(" ")[0],
-                tag=self._tag,
-                fault=fault or "",
-            )
+        entry = Entry(
+            time=self._began.isoformat(timespec="milliseconds"),
+            method=self.command,
+            path=self.path,
+            kind=kind,
+            status=status,
+            ms=round(1000 * seconds, 3),
+            bytes=sent,
+            client=client.partition(" ")[0],
+            tag=self._tag,
+            fault=fault or "",
         )
+        self.server.backend.page.activity.note(entry)
+        self.server.backend.log.write(entry)
 
 
 class Server(ThreadingHTTPServer):

@@ -20,6 +20,7 @@ I64 = NDArray[np.int64]
 U32 = NDArray[np.uint32]
 
 _ROW, _COLUMN, _LAYER = np.uint32(0x9E3779B1), np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35)
+_OCTAVE = 0x632BE5AB
 _CORNERS = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=np.uint32)
 _SPREAD_2D = np.float32(1.0 / 0.55)
 """Two passes of quadratic B-spline weights keep 0.55² of a lattice's variance; this restores unit variance."""
@@ -42,6 +43,11 @@ def _finish(state: U32) -> U32:
 
 def _alone(key: int) -> U32:
     return np.array([key], dtype=np.uint32)
+
+
+def octave_key(key: int, number: int) -> int:
+    """The key of an octave of noise; that of the first is the noise's own."""
+    return (key + number * _OCTAVE) & 0xFFFFFFFF
 
 
 def hash_grid(key: int, rows: I64, columns: I64) -> U32:
@@ -168,7 +174,7 @@ def fractals(keys: U32, rows: I64, columns: I64, octaves: tuple[tuple[float, flo
     """``fractal`` for each of many keys, shape (keys, rows, columns)."""
     total: F32 | None = None
     for number, (wavelength, weight) in enumerate(octaves):
-        octave = smooths(keys + np.uint32(number * 0x632BE5AB & 0xFFFFFFFF), rows, columns, wavelength)
+        octave = smooths(keys + np.uint32(octave_key(0, number)), rows, columns, wavelength)
         octave *= np.float32(weight)
         if total is None:
             total = octave
@@ -187,7 +193,7 @@ def space(key: int, points: F64, wavelengths: tuple[float, ...]) -> F64:
     t = place - base
     s = t * t * (3.0 - 2.0 * t)
     corner = base.astype(np.int64).astype(np.uint32)[None] + _CORNERS[:, None, None, :]
-    keys = (np.uint32(key) + np.arange(len(wavelengths), dtype=np.uint32) * np.uint32(0x632BE5AB))[None, None, :]
+    keys = (np.uint32(key) + np.arange(len(wavelengths), dtype=np.uint32) * np.uint32(_OCTAVE))[None, None, :]
     state = _finish(keys + corner[..., 0] * _ROW)
     state = _finish(state + corner[..., 1] * _COLUMN)
     values = normal(_finish(state + corner[..., 2] * _LAYER)).astype(np.float64)

@@ -48,6 +48,17 @@ class World:
         self._homes = _fill(regions)
         self._key = noise.salt(planet.seed, "setting")
 
+    def layer(self, name: str, lon: F64, lat: F64) -> F64:
+        """The noise that settings hold under this name, at any points in degrees."""
+        number = next(index for index, (known, _) in enumerate(_LAYERS) if known == name)
+        key = noise.octave_key(self._key, number)
+        return noise.space(key, noise.sphere(lon, lat), (_LAYERS[number][1] / _EARTH_KM,))[:, 0]
+
+    def traits_at(self, lon: F64, lat: F64) -> dict[str, F64]:
+        """The traits of the ecoregion at any points in degrees."""
+        own = traits.by_ecoregion()[self._homes[box_of(lon, lat)]]
+        return {name: own[:, index] for index, name in enumerate(traits.FIELDS)}
+
     def setting(self, block: Block) -> Setting:
         """The setting of a block."""
         planet, lon, lat = self.planet, block.lon, block.lat
