@@ -186,7 +186,7 @@ def test_a_taken_port_is_one_line_with_the_remedy() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (EmulatorConfig(port=0, faults="418=0.5"), "unknown fault '418'; choose from: 429"),
+        (EmulatorConfig(port=0, faults="418=0.5"), "unknown fault '418'; choose from: 401"),
         (EmulatorConfig(port=0, faults="spent@often"), "'spent@often' is not NAME=NUMBER or OUTAGE@NUMBER"),
         (EmulatorConfig(port=0, faults="429=often"), "'429=often' is not NAME=NUMBER"),
         (EmulatorConfig(port=0, faults="429=1.5"), "is no probability"),

@@ -36,8 +36,10 @@ ARCHIVE = SmallArchive(
     ]
 )
 NUMBERS = (0, 1, -1, 2, 3, 7, 0.5, -2.75, 100, 255, 70000, 1e6, -1e18, 2**40)
-TEXTS = ("a", "b", "v", "s", "", "system:index", "system:time_start", "EPSG:4326", "EPSG:32633", "day", "month", "mean",
-         "test/image", "test/scenes", "test/table", ".geo", "circle", "pixels", "2019-05-01", "x.*", "(", "%d", "YYYY-MM")  # fmt: skip
+TEXTS = (
+    "a", "b", "v", "s", "", "system:index", "system:time_start", "EPSG:4326", "EPSG:32633", "day", "month", "mean",
+    "test/image", "test/scenes", "test/table", ".geo", "circle", "pixels", "2019-05-01", "x.*", "(", "%d", "YYYY-MM",
+)  # fmt: skip
 GRID = {
     "dimensions": {"width": 8, "height": 8},
     "crsCode": "EPSG:32633",
@@ -151,8 +153,8 @@ def _answers(service: Service, verb: str, body: dict[str, Any]) -> bool:
     try:
         answer = service.answer(verb, body)
     except ServiceError as error:
-        assert error.code in (400, 404, 429), error.message
-        assert error.message
+        if error.code not in (400, 404, 429) or not error.message:
+            raise
         return False
     finally:
         assert time.process_time() - began < SLOW_SECONDS, json.dumps(body)[:3000]
