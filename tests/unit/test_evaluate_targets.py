@@ -65,7 +65,10 @@ def test_water_and_roofs_are_shares_over_valid_pixels() -> None:
         known = [int(v) for v in tile[0].ravel() if v != 65535]
         assert ok == (len(known) >= 18)
         assert value[0] == pytest.approx(sum(known) / len(known) / 10_000)
-    assert present.tolist() == [int(value >= 0.01) for value in share[:, 0]]
+    assert present.tolist() == [1] * 30
+    surface[:] = 0
+    surface[:3, 0, 0, 0] = 179, 180, 181  # 36 cells: 5 m² in 10,000 are 180 m² in one of them
+    assert TARGETS["built_present"].compute(surface)[0].tolist() == [0, 1, 1] + [0] * 27
 
 
 def test_biome_is_the_stored_class_and_an_unknown_one_takes_no_part() -> None:
