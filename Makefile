@@ -18,7 +18,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 # Slots that were taken when the server was stopped are given back once their leases, kept on disk, have run out.
 export PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE := prefect.server.concurrency.lease_storage.filesystem
 
-.PHONY: setup demo test lint e2e bench bench-loader bench-collection sample collect finalize pretrain evaluate report ui deploy emulator
+.PHONY: setup demo test lint e2e ablation bench bench-loader bench-collection sample collect finalize pretrain evaluate report ui deploy emulator
 .DEFAULT_GOAL := setup
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -43,6 +43,9 @@ lint: $(INSTALLED)  ## ruff, mypy --strict, import rules
 
 e2e: $(INSTALLED)  ## Slow checks of the whole: the demo, kill -9, a browser
 	$(BIN)/python -m pytest tests/e2e
+
+ablation: $(INSTALLED)  ## Which pretext tasks pay, on an emulated Earth; about 40 minutes on 2 quiet cores
+	@PYTHONPATH=. $(BIN)/python benchmarks/ablation.py $(ARGS)
 
 bench: $(INSTALLED)  ## The figures that README quotes, each beside its baseline; ECOREGIONS names a vector file
 	$(BIN)/python benchmarks/location_plan.py $(ECOREGIONS)

@@ -1,0 +1,257 @@
+"""Which pretext tasks pay: encoders of four sets of them, asked for water and roofs that none was trained on.
+
+    make ablation [ARGS='--out ablation --locations 1400 --epochs 5']
+
+On the emulated Earth, alone on a small machine: one store of MMEarth's modalities and the downstream ones; four arms
+(sentinel2 alone, pixel, image, all) with three seeds each, the same tiles, steps and initial weights in every arm;
+probes on geographic blocks beside the untrained encoders they began as and band means. Writes OUT/ablation.json and
+OUT/ablation.md. Killed at any moment and started again it carries on: locations, shards, steps and runs that are done
+stay done.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from benchmarks import ablation_tables
+from flows.cli import exit_with
+from flows.emulated import emulator_beside
+from flows.server import prefect_server
+from mmearth_data.completion import is_finalized
+from mmearth_train import metrics, run_lock
+from mmearth_train.config import PretrainConfig, RunError
+from mmearth_train.evaluate import EvaluateConfig, Evaluation, evaluate, load_evaluation
+from mmearth_train.evaluate.results import FILE_NAME as EVALUATION_FILE
+from mmearth_train.pretrain import pretrain
+from mmearth_train.pretrained import FILE_NAME as ENCODER_FILE
+
+ARMS = ("sentinel2", "pixel", "image", "all")
+"""What each arm predicts, as ``--pretext`` says it."""
+FIXED = ("locations", "tile_size", "epochs", "world")
+"""Settings that a folder is begun with; seeds may be added later."""
+TASKS = ("water_share", "water_present", "built_share", "built_present")
+LOG = "log.txt"
+SETTINGS = "settings.json"
+SAVING_SECONDS = 60.0
+_POLL_SECONDS = 1.0
+
+
+class AblationError(RuntimeError):
+    """A part of the ablation ended without finishing; what it wrote stays, and the same command carries on."""
+
+
+@dataclass(frozen=True)
+class AblationSettings:
+    """How large the ablation is and where it goes."""
+
+    out: Path = Path("ablation")
+    """Folder for the store, the runs and the result."""
+    locations: int = 1400
+    """Locations in all, equally many for each of 14 biomes and 4 years."""
+    tile_size: int = 64
+    """Pixels along one edge of a tile; crops have 56."""
+    epochs: int = 5
+    """How often each training tile is seen."""
+    seeds: int = 3
+    """Runs of each arm, with the seeds 0, 1, 2, …: initial weights, order, crops and masks."""
+    world: int = 0
+    """Seed of the emulated Earth."""
+    workers: int = os.cpu_count() or 1
+    """Runs trained at once, on one thread each."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: an arm with a seed, and its folder."""
+
+    arm: str
+    seed: int
+    out: Path
+
+    @property
+    def done(self) -> bool:
+        """Whether it has trained to its end."""
+        return (self.out / ENCODER_FILE).is_file()
+
+    def steps(self) -> tuple[int, int]:
+        """Steps logged so far and in all; 0 and 0 before the first."""
+        line = metrics.last(self.out, "train")
+        return (line["step"], line["steps"]) if line else (0, 0)
+
+
+def collect(settings: AblationSettings, store: Path) -> None:
+    """The store, with every downstream modality, from an emulator beside this process."""
+    if (store / "zarr.json").is_file() and is_finalized(store):
+        return
+    out = settings.out
+    with prefect_server(), emulator_beside(settings.world, out / "requests.jsonl") as url:
+        from flows.collect import collect as collect_all
+        from flows.finalize import finalize
+        from flows.sample import sample
+        from flows.settings import CollectSettings, SampleSettings
+
+        asked = SampleSettings(
+            locations=settings.locations,
+            out=out / "locations.parquet",
+            tile_size=settings.tile_size,
+            emulator=url,
+        )
+        locations = asked.out if asked.out.is_file() else sample(asked)
+        collect_all(CollectSettings(locations, store, emulator=url, downstream=("all",)))
+        finalize(store)
+
+
+def train(settings: AblationSettings, store: Path, jobs: Sequence[Job]) -> None:
+    """Train every job that is not done, a few at once; AblationError where one fails."""
+    waiting = [job for job in jobs if not job.done]
+    under_way: dict[Job, SpawnProcess] = {}
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True)) as progress, _saved_with_us(under_way):
+        bar = progress.add_task("pretraining", total=None)
+        while waiting or under_way:
+            while waiting and len(under_way) < settings.workers:
+                job = waiting.pop(0)
+                under_way[job] = _start(settings, store, job)
+            time.sleep(_POLL_SECONDS)
+            for job in [job for job, process in under_way.items() if not process.is_alive()]:
+                code = under_way.pop(job).exitcode
+                if not job.done:
+                    raise AblationError(f"{job.out} ended with exit code {code}; see {job.out / LOG}, then run again")
+            done = [job.steps() for job in jobs]
+            longest = max(total for _, total in done)
+            progress.update(bar, completed=sum(step for step, _ in done), total=longest * len(jobs) or None)
+
+
+def _start(settings: AblationSettings, store: Path, job: Job) -> SpawnProcess:
+    job.out.mkdir(parents=True, exist_ok=True)
+    config = PretrainConfig(
+        store=store,
+        out=job.out,
+        pretext=job.arm,
+        preset="demo",
+        epochs=settings.epochs,
+        validate_every=max(1, settings.epochs // 2),
+        seed=job.seed,
+        resume=True,
+        device="cpu",
+        processes=1,
+        threads=1,
+    )
+    process = multiprocessing.get_context("spawn").Process(target=_pretrain, args=(config,))
+    process.start()
+    return process
+
+
+def _pretrain(config: PretrainConfig) -> None:
+    """One run in a process of its own, which saves and ends when we are killed; what it says goes to a file."""
+    os.setsid()  # Ctrl-C reaches us alone, and we ask it to save
+    with (config.out / LOG).open("ab") as log:
+        for stream in (1, 2):
+            os.dup2(log.fileno(), stream)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _wait_for_folder(config.out)
+    pretrain(config)
+
+
+def _wait_for_folder(out: Path) -> None:
+    """A run whose ablation was killed a moment ago may still be saving; past that, the trainer says who has it."""
+    until = time.monotonic() + SAVING_SECONDS
+    while time.monotonic() < until:
+        try:
+            with run_lock.hold(out):
+                return
+        except RunError:
+            time.sleep(_POLL_SECONDS)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@contextmanager
+def _saved_with_us(processes: dict[Job, SpawnProcess]) -> Iterator[None]:
+    """Runs that are under way when we stop save what they have."""
+    try:
+        yield
+    finally:
+        for process in processes.values():
+            process.terminate()
+        for process in processes.values():
+            process.join()
+
+
+def probe(settings: AblationSettings, store: Path, jobs: Sequence[Job]) -> Evaluation:
+    """Probes of every arm, each one encoder with a run for each seed; not again where they are newer than the runs."""
+    file = settings.out / EVALUATION_FILE
+    newest = max((job.out / ENCODER_FILE).stat().st_mtime for job in jobs)
+    if file.is_file() and file.stat().st_mtime > newest:
+        return load_evaluation(file)
+    arms = tuple(dict.fromkeys(job.out.parent for job in jobs))
+    return evaluate(EvaluateConfig(store=store, checkpoint=arms, out=file, task=TASKS, seeds=settings.seeds))
+
+
+def adopt(settings: AblationSettings) -> None:
+    """Keep what the folder's runs depend on; AblationError where it holds an ablation of other settings."""
+    settings.out.mkdir(parents=True, exist_ok=True)
+    file, asked = settings.out / SETTINGS, {name: getattr(settings, name) for name in FIXED}
+    if not file.is_file():
+        file.write_text(json.dumps(asked) + "\n")
+    made = json.loads(file.read_text())
+    for name, value in asked.items():
+        if made[name] != value:
+            option = name.replace("_", "-")
+            raise AblationError(
+                f"{settings.out} was begun with --{option} {made[name]}, not {value}; choose another --out"
+            )
+
+
+def main(settings: AblationSettings) -> int:
+    """Collect, train, probe, and write what came out; returns the exit code."""
+    adopt(settings)
+    store = settings.out / "store.zarr"
+    jobs = [
+        Job(arm, seed, settings.out / "runs" / arm / f"seed-{seed}") for seed in range(settings.seeds) for arm in ARMS
+    ]
+    marks = [(time.monotonic(), sum(os.times()[:4]))]
+    collect(settings, store)
+    marks.append((time.monotonic(), sum(os.times()[:4])))
+    train(settings, store, jobs)
+    marks.append((time.monotonic(), sum(os.times()[:4])))
+    evaluation = probe(settings, store, jobs)
+    marks.append((time.monotonic(), sum(os.times()[:4])))
+    spent = {
+        name: {"wall": after[0] - before[0], "cpu": after[1] - before[1]}
+        for name, (before, after) in zip(("collect", "train", "probe"), pairwise(marks), strict=True)
+    }
+    found = ablation_tables.summarise(evaluation, store, {arm: [j.out for j in jobs if j.arm == arm] for arm in ARMS})
+    asked = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(settings).items()}
+    document = {"settings": asked, "seconds_since_this_start": spent, **found}
+    (settings.out / "ablation.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+    text = ablation_tables.markdown(document)
+    (settings.out / "ablation.md").write_text(text)
+    sys.stdout.write(text)
+    return 0
+
+
+if __name__ == "__main__":
+    chosen = tyro.cli(AblationSettings, prog="make ablation", description=__doc__)
+    exit_with("make ablation", lambda: main(chosen))
