@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from mmearth_data.emulator.assets import BandAsset, ImageAsset, NativeGrid
 from mmearth_data.emulator.world import built_up, water_history
 from mmearth_data.emulator.world.catalogue import dates
-from mmearth_data.emulator.world.catalogue.maps import Bounds
+from mmearth_data.emulator.world.catalogue.listed import ListedCollection
 from mmearth_data.emulator.world.scenes import Pixels
 
 WATER_ID = "JRC/GSW1_4/GlobalSurfaceWater"
@@ -28,14 +26,12 @@ def water(pixels: Pixels) -> ImageAsset:
     return ImageAsset(WATER_ID, bands, {"system:index": "GlobalSurfaceWater"}, None)
 
 
-class BuiltCollection:
+class BuiltCollection(ListedCollection):
     """JRC/GHSL/P2023A/GHS_BUILT_S: one image every five years, called by its year."""
-
-    id = BUILT_ID
 
     def __init__(self, pixels: Pixels) -> None:
         self._pixels = pixels
-        self._images = {str(year): self._epoch(year) for year in EPOCHS}
+        super().__init__(BUILT_ID, {str(year): self._epoch(year) for year in EPOCHS})
 
     def _epoch(self, year: int) -> ImageAsset:
         bands = tuple(
@@ -48,16 +44,3 @@ class BuiltCollection:
             "system:time_end": dates.ms(year + 1),
         }
         return ImageAsset(f"{BUILT_ID}/{year}", bands, properties, None)
-
-    def query(self, bounds: Bounds | None, start: int | None, end: int | None) -> Iterable[ImageAsset]:
-        """Epochs that begin in [start, end) ms, in order."""
-        return [
-            image
-            for image in self._images.values()
-            if (start is None or image.properties["system:time_start"] >= start)
-            and (end is None or image.properties["system:time_start"] < end)
-        ]
-
-    def image(self, index: str) -> ImageAsset | None:
-        """The epoch called by its year, or None."""
-        return self._images.get(index)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from mmearth_data.emulator.assets import BandAsset, ImageAsset, NativeGrid
 from mmearth_data.emulator.world.catalogue import dates
+from mmearth_data.emulator.world.catalogue.listed import Bounds, ListedCollection
 from mmearth_data.emulator.world.scenes import Pixels
 
 _TEN_METRES = 1.0 / 12000.0
@@ -26,8 +26,6 @@ WORLDCOVER_ID, WORLDCOVER_2021_ID = "ESA/WorldCover/v100", "ESA/WorldCover/v200"
 CLIMATE_ID = "ECMWF/ERA5_LAND/MONTHLY_AGGR"
 _FIRST_YEAR, _LAST_YEAR = 2016, 2022
 CLIMATE_VARIABLES = ("temperature_2m", "temperature_2m_min", "temperature_2m_max", "total_precipitation_sum")
-
-Bounds = tuple[float, float, float, float]
 
 
 def images(pixels: Pixels) -> dict[str, ImageAsset]:
@@ -74,18 +72,13 @@ class WorldCoverCollection:
         return self._image if index == self._index else None
 
 
-class ClimateCollection:
-    """ECMWF/ERA5_LAND/MONTHLY_AGGR: one image a month."""
-
-    id = CLIMATE_ID
+class ClimateCollection(ListedCollection):
+    """ECMWF/ERA5_LAND/MONTHLY_AGGR: one image a month, called YYYYMM."""
 
     def __init__(self, pixels: Pixels) -> None:
         self._pixels = pixels
-        self._images = {
-            f"{year}{month:02d}": self._month(year, month)
-            for year in range(_FIRST_YEAR, _LAST_YEAR + 1)
-            for month in range(1, 13)
-        }
+        months = ((year, month) for year in range(_FIRST_YEAR, _LAST_YEAR + 1) for month in range(1, 13))
+        super().__init__(CLIMATE_ID, {f"{year}{month:02d}": self._month(year, month) for year, month in months})
 
     def _month(self, year: int, month: int) -> ImageAsset:
         index = f"{year}{month:02d}"
@@ -101,16 +94,3 @@ class ClimateCollection:
             "month": month,
         }
         return ImageAsset(f"{CLIMATE_ID}/{index}", bands, properties, None)
-
-    def query(self, bounds: Bounds | None, start: int | None, end: int | None) -> Iterable[ImageAsset]:
-        """Months that begin in [start, end) ms, in order."""
-        return [
-            image
-            for image in self._images.values()
-            if (start is None or image.properties["system:time_start"] >= start)
-            and (end is None or image.properties["system:time_start"] < end)
-        ]
-
-    def image(self, index: str) -> ImageAsset | None:
-        """The month called YYYYMM, or None."""
-        return self._images.get(index) if re.fullmatch(r"\d{6}", index) else None
