@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Integer
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 EPS = 1e-6
@@ -42,7 +42,7 @@ class Sites:
         return ((n * self.side * s + line) * self.side + (self.visible % self.side)[:, :, None]).reshape(-1)
 
 
-def gather(grid: Tensor, sites: Sites, s: int) -> Tensor:
+def gather(grid: Float[Tensor, "N h w C"], sites: Sites, s: int) -> Float[Tensor, "N K s t C"]:
     """Visible sites (N, K, s, s, C) of an NHWC grid (N, side·s, side·s, C)."""
     if sites.side == 1:
         return grid[:, None]
@@ -52,7 +52,7 @@ def gather(grid: Tensor, sites: Sites, s: int) -> Tensor:
     return rows.view(n, k, s, s, c)
 
 
-def scatter(x: Tensor, sites: Sites) -> Tensor:
+def scatter(x: Float[Tensor, "N K s t C"], sites: Sites) -> Float[Tensor, "N h w C"]:
     """The adjoint of ``gather``: sites (N, K, s, s, C) in an otherwise zero NHWC grid (N, side·s, side·s, C)."""
     if sites.side == 1:
         return x[:, 0]

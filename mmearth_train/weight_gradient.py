@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
@@ -24,7 +25,9 @@ BLOCK = 64
 """Channels whose sums for all places of the kernel fit in a core's first cache, with their neighbours' values."""
 
 
-def weight_gradient(x: Tensor, grad: Tensor, sites: Sites, kernel: int) -> Tensor:
+def weight_gradient(
+    x: Float[Tensor, "N K s t C"], grad: Float[Tensor, "N K s t C"], sites: Sites, kernel: int
+) -> Float[Tensor, "C 1 k k"]:
     """Gradient (C, 1, k, k) from contiguous sites and their gradient (N, K, s, t, C), in float32 or float64.
 
     Samples are shared among torch's threads; the sums depend on how many there are by rounding alone.
