@@ -38,7 +38,8 @@ def _footprint(images: Sequence[Image]) -> BaseGeometry | None:
     footprints = [image.footprint for image in images]
     if not footprints or any(footprint is None for footprint in footprints):
         return None
-    return shapely.union_all(footprints)
+    # Images of one pass and tile share their footprint: most of a year's are the same few.
+    return shapely.union_all(list({id(footprint): footprint for footprint in footprints}.values()))
 
 
 def _members(images: Sequence[Image]) -> dict[str, list[Band]]:
