@@ -4,13 +4,16 @@
 
 An emulator in a process of its own holds each request for ``--latency`` milliseconds; its log says how many requests
 were sent and how busy the slots were. Our CPU time is that of this process; a thread's clock tells compressing and
-writing shards from all the rest, and the rest by what its threads did.
+writing shards from all the rest, and the rest by what its threads did. Building and encoding every tile's image anew
+is measured beside it, as a baseline that the machine's load slows down as much. In the flat world every location has a
+product and every tile is clear; in ``--world earth`` locations are sampled from all of the emulated Earth.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import socket
 import subprocess
@@ -26,16 +29,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from flows.shards import SHARDS_AT_ONCE, SPARE_THREADS
 from mmearth_data import checks
 from mmearth_data.collection import ShardReport, collect_shard, resolve_plan
-from mmearth_data.earthengine import pixels, session, transport
-from mmearth_data.plan import Plan
+from mmearth_data.earthengine import images, pixels, session, transport
+from mmearth_data.plan import Plan, ShardSpec
 from mmearth_data.store import shards
 from tests.collecting import location_table
 
 PLACES = ((-100.0, 40.0), (10.0, 50.0), (25.0, -20.0), (100.0, 60.0), (140.0, -25.0), (-60.0, -10.0))
 STRATA = 14 * 4
-SHARDS_AT_ONCE = 2
 
 
 @contextmanager
@@ -91,10 +94,11 @@ def collect(store: Path, locations: Path, url: str, slots: int) -> tuple[list[Sh
     plan = Plan.prepare(store, locations)
     resolve_plan(plan, source)
     reports: list[ShardReport] = []
+    threads = slots + math.ceil(SPARE_THREADS * slots)
     resolved = time.process_time()
     with ThreadPoolExecutor(SHARDS_AT_ONCE) as pool:
         while todo := plan.pending() or plan.next_round():
-            reports += pool.map(lambda shard: collect_shard(store, plan.spec(shard), source, slots), todo)
+            reports += pool.map(lambda shard: collect_shard(store, plan.spec(shard), source, threads), todo)
     return reports, resolved - started, time.process_time() - resolved
 
 
@@ -111,21 +115,41 @@ def main() -> None:
     cpu.watch(transport.Transport, "_exchange", "send, receive")
     cpu.watch(pixels, "request_body", "make the expression")
     cpu.watch(pixels, "parse", "read the answer")
-    cpu.watch(session.ee.data, "computePixels", "encode the request (the client)")
+    cpu.watch(session.EarthEngineSource, "compute_pixels", "the client's way to the transport")
     for name in ("check_content", "refusal", "statuses", "clear_fraction", "suspicions", "fingerprint"):
         cpu.watch(checks, name, "check")
     with tempfile.TemporaryDirectory() as folder:
         path, log = Path(folder), Path(folder) / "requests.jsonl"
-        per_stratum = -(-options.tiles // STRATA)
-        spare = max(4, per_stratum // 5)
-        years = (2017, 2018, 2019, 2020)
-        location_table(
-            path / "l.parquet", per_stratum, spare, biomes=14, years=years, around=PLACES, pixels=options.pixels
-        )
         with emulator(options.world, options.latency, log) as url:
+            locate(path / "l.parquet", options, url)
+            before = log.stat().st_size
             reports, resolving, total = collect(path / "store.zarr", path / "l.parquet", url, options.slots)
-        entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    report(options, reports, resolving, entries, total, cpu.seconds)
+            plan = Plan.open(path / "store.zarr")
+            anew = encoding_anew([plan.spec(report.shard) for report in reports[:1]])
+        entries = [json.loads(line) for line in log.read_bytes()[before:].splitlines()]
+    report(options, reports, resolving, entries, total, cpu.seconds, anew)
+
+
+def locate(file: Path, options: argparse.Namespace, url: str) -> None:
+    """Write the location table: places of the flat world, or a sample of the emulated Earth's land."""
+    if options.world == "earth":
+        asked = ["--locations", str(options.tiles), "--tile-size", str(options.pixels), "--out", str(file)]
+        command = [sys.executable, "-m", "flows", "sample", "--ecoregions", "ee", "--emulator", url, *asked]
+        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+        return
+    per_stratum = -(-options.tiles // STRATA)
+    spare, years = max(4, per_stratum // 5), (2017, 2018, 2019, 2020)
+    location_table(file, per_stratum, spare, biomes=14, years=years, around=PLACES, pixels=options.pixels)
+
+
+def encoding_anew(specs: list[ShardSpec]) -> float:
+    """CPU seconds per tile of building the image of each tile and encoding it, as the client would."""
+    tiles = [slot.acquisitions[0] for spec in specs for slot in spec.slots if slot.acquisitions]
+    cells = [pixels.cell_of(tile) for tile in tiles]
+    began = time.thread_time()
+    for tile, cell in zip(tiles, cells, strict=True):
+        session.ee.serializer.encode(images.tile_image(tile, cell, pixels.requested(tile)))
+    return (time.thread_time() - began) / len(tiles)
 
 
 def report(
@@ -135,6 +159,7 @@ def report(
     entries: list[dict[str, Any]],
     total: float,
     cpu: dict[str, float],
+    anew: float,
 ) -> None:
     """Print the figures."""
     fetches = [entry for entry in entries if entry["kind"] == "computePixels"]
@@ -151,11 +176,12 @@ def report(
     per_tile = {label: 1000 * spent / attempts for label, spent in cpu.items()}
     written = per_tile.pop("compress, hash, write", 0.0)
     ours = 1000 * total / attempts - written
-    print(f"CPU of connecting and resolving: {resolving:.1f} s in all")
+    print(f"CPU of connecting and resolving: {1000 * resolving / attempts:.2f} ms per tile")
     print(f"CPU before compression: {ours:.2f} ms per tile; compressing, hashing, writing: {written:.2f} ms per tile")
     for label, spent in sorted(per_tile.items(), key=lambda item: -item[1]):
         print(f"  {label:<34}{spent:7.2f} ms")
     print(f"  {'all the rest':<34}{ours - sum(per_tile.values()):7.2f} ms (threads, queues, planning, garbage)")
+    print(f"baseline: the client builds and encodes a tile's image in {1000 * anew:.2f} ms")
 
 
 if __name__ == "__main__":

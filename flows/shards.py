@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 SHARDS_AT_ONCE = 2
 """Shards under way in one process: while one is compressed, the other keeps the requests going."""
+SPARE_THREADS = 0.5
+"""Threads of a shard beside those whose requests are under way, as a share of them: while some check what has arrived,
+others have their requests ready, so that no slot waits for a thread. The source lets no more requests go than slots."""
 PENDING_SHARDS = 100
 """Shards that a cluster is given in advance at most, so that neither its scheduler nor Prefect's page is flooded."""
 LOCKED_SECONDS = 10.0
@@ -152,7 +156,7 @@ def collect_one(run: Run, shard: int) -> ShardReport:
                 run.plan.store,
                 run.plan.spec(shard),
                 run.source,
-                run.settings.workers,
+                run.settings.workers + math.ceil(SPARE_THREADS * run.settings.workers),
                 on_tile,
                 stopping=run.stop.is_set,
             )

@@ -26,10 +26,15 @@ def requested(acquisition: Acquisition, wanted: Sequence[Modality] = PIXEL) -> d
     return {modality.name: acquisition.available(modality) for modality in wanted}
 
 
+def cell_of(acquisition: Acquisition) -> Cell:
+    """The acquisition's cell of the tile grid."""
+    cells = grid.decode(acquisition.location_id)
+    return Cell(f"EPSG:{int(cells.epsg[0])}", int(cells.x0[0]), int(cells.y0[0]), int(cells.pixels[0]))
+
+
 def request_body(acquisition: Acquisition, wanted: Sequence[Modality] = PIXEL) -> dict[str, Any]:
     """The computePixels request of one tile, on its cell's own 10 m grid."""
-    cells = grid.decode(acquisition.location_id)
-    cell = Cell(f"EPSG:{int(cells.epsg[0])}", int(cells.x0[0]), int(cells.y0[0]), int(cells.pixels[0]))
+    cell = cell_of(acquisition)
     return {
         "expression": tile_expression(acquisition, cell, requested(acquisition, wanted)),
         "fileFormat": "NPY",

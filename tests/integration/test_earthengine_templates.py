@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mmearth_data import grid
 from mmearth_data.earthengine import images, templates
 from mmearth_data.earthengine.images import Cell, tile_image
-from mmearth_data.earthengine.pixels import request_body, requested
+from mmearth_data.earthengine.pixels import cell_of, request_body, requested
 from mmearth_data.earthengine.session import EarthEngineSource, connect
 from mmearth_data.earthengine.templates import Unfit, tile_expression
 from mmearth_data.modalities import MODALITIES
@@ -76,11 +76,6 @@ def acquisitions(draw: st.DrawFn) -> Acquisition:
         descending=radar(),
         era5=(float(draw(st.integers(250, 300))),) * 12,
     )
-
-
-def cell_of(acquisition: Acquisition) -> Cell:
-    cells = grid.decode(acquisition.location_id)
-    return Cell(f"EPSG:{int(cells.epsg[0])}", int(cells.x0[0]), int(cells.y0[0]), int(cells.pixels[0]))
 
 
 @settings(max_examples=25, deadline=None)
