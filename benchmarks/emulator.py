@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import ee
 import numpy as np
 
 from benchmarks.collection import emulator
@@ -52,12 +51,6 @@ def acquisitions(url: str, count: int) -> list[Acquisition]:
         for batch in (locations[k : k + 50] for k in range(0, count, 50)):
             found += [entry.acquisitions[0] for entry in source.resolve(batch) if entry.acquisitions]
     return found[:count]
-
-
-def body(acquisition: Acquisition) -> dict[str, Any]:
-    """The request of one tile as it travels."""
-    request = pixels.request_body(acquisition)
-    return {**request, "expression": ee.serializer.encode(request["expression"], for_cloud_api=True)}
 
 
 def cpu_per_tile(bodies: dict[str, list[dict[str, Any]]]) -> dict[str, list[float]]:
@@ -145,7 +138,7 @@ def main() -> None:
     bodies: dict[str, list[dict[str, Any]]] = {}
     for name in ("earth", "flat"):
         with emulator(name, 0, Path(os.devnull)) as url:
-            bodies[name] = [body(acquisition) for acquisition in acquisitions(url, options.tiles)]
+            bodies[name] = [pixels.request_body(acquisition) for acquisition in acquisitions(url, options.tiles)]
     for name, spent in cpu_per_tile(bodies).items():
         quartiles = statistics.quantiles(spent, n=4)
         print(
