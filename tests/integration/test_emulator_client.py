@@ -82,7 +82,7 @@ def test_algorithms_are_the_wheels_own(emulator: Running) -> None:
 
 def test_the_root_says_what_it_is(emulator: Running) -> None:
     with urllib.request.urlopen(emulator.url, timeout=30) as answer:
-        assert b"not Google's service" in answer.read()
+        assert b"Nothing here is Google's service" in answer.read()
 
 
 def test_service_accounts_get_a_token(emulator: Running) -> None:
