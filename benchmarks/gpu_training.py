@@ -138,11 +138,12 @@ def run_from_store(size: str, input_size: int, n: int, arguments: argparse.Names
         store = open_store(path)
         train = store.select("train")
         batch = min(n, len(train))
+        rows = train[: len(train) // batch * batch]  # no batch is smaller than the others
         model = MPMAE(specify(store, train, size, input_size, GROUPS["all"], seed=0)).to(device)
         recipe = RECIPES["default"]
         step = Step(model, optimizer(model, model.decays, recipe), ALONE, device, whole=True)
         loader = Loader(
-            store, train, GROUPS["all"], batch_size=batch, crop=input_size, seed=0, memory_bytes=0,
+            store, rows, GROUPS["all"], batch_size=batch, crop=input_size, seed=0, memory_bytes=0,
             pinned=device.type == "cuda",
         )  # fmt: skip
         feed = Feed(loader, 0, batch, device)
@@ -150,7 +151,7 @@ def run_from_store(size: str, input_size: int, n: int, arguments: argparse.Names
             batches = feed.steps(0, 10**6)
             speed, peak = measure(lambda act=act, batches=batches: act(next(batches)), arguments.steps, batch, device)
             print(
-                f"{size} {input_size}/{input_size // 7} {name:10} {batch} of {len(train)} images: "
+                f"{size} {input_size}/{input_size // 7} {name:10} {batch} of {len(rows)} images: "
                 f"{speed:9.0f} images/s, {peak:6.1f} GiB"
             )
             batches.close()
