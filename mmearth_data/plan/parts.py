@@ -83,6 +83,15 @@ class Parts:
         """Where in the plan's order these locations are; every one must be."""
         return self._sorted[np.searchsorted(self.ids, location_ids, sorter=self._sorted)]
 
+    def find(self, location_ids: IndexArray) -> IndexArray:
+        """Where in the plan's order these locations are; its length for those that it does not have.
+
+        A shard's ids are looked up without going through the ids of the whole plan, of which there may be millions.
+        """
+        place = np.searchsorted(self.ids, location_ids, sorter=self._sorted)
+        index = self._sorted[np.minimum(place, len(self.ids) - 1)]
+        return np.where(self.ids[index] == location_ids, index, len(self.ids))
+
     def batch_ranges(self, most: int) -> tuple[range, ...]:
         """The locations that are resolved together, at most that many: no batch has those of two tables."""
         starts = (0, *(part.end for part in self.parts[:-1]))

@@ -50,7 +50,7 @@ BATCH_LOCATIONS = 100
 _DIGEST = "location_table_sha256"
 _PART = b"table"
 """Key of a round's metadata: which of the plan's tables it is for; the first where there is none."""
-_ROUND = re.compile(r"round-\d\d\.parquet")
+_ROUND = re.compile(r"round-\d{2,}\.parquet")
 _ROUND_SCHEMA = pa.schema([("row", pa.int64()), ("shard", pa.int32()), ("location_id", pa.int64())])
 
 
@@ -189,8 +189,12 @@ class Plan:
         return tuple(number for number, there in zip(numbers, resolved, strict=True) if not there)
 
     def is_resolved(self, number: int) -> bool:
-        """Whether a batch is saved, and intact."""
-        return acquisitions.intact(self._batch_file(number), len(self.batch(number)))
+        """Whether a batch is saved, and intact; one that was seen to be is not read again."""
+        if number not in self._seen_resolved:
+            if not acquisitions.intact(self._batch_file(number), len(self._batches[number])):
+                return False
+            self._seen_resolved.add(number)
+        return True
 
     def save_resolved(self, number: int, resolved: Sequence[Resolved]) -> None:
         """Save what was resolved for one batch; it must be for the batch's locations, in their order."""
@@ -328,8 +332,9 @@ class Plan:
         """Of a table's locations in committed shards, those stored and those that gave way, per stratum."""
         counts = np.zeros((2, len(part.names)), dtype=np.int64)
         for ids, stored in self._committed_rows():
-            of_part = np.isin(ids, self.parts.ids[: part.end])
-            stratum = part.strata.stratum[self.parts.index_of(ids[of_part])]
+            index = self.parts.find(ids)
+            of_part = index < part.end
+            stratum = part.strata.stratum[index[of_part]]
             np.add.at(counts, ((~stored[of_part]).astype(np.int64), stratum), 1)
         return counts[0], counts[1]
 
@@ -345,6 +350,11 @@ class Plan:
     def _rounds_read(self) -> dict[int, pd.DataFrame]:
         """Tables of rounds by number: once written they never change."""
         return {}
+
+    @cached_property
+    def _seen_resolved(self) -> set[int]:
+        """Batches that were seen saved and intact: a bucket's are read whole to tell, and they never change."""
+        return set()
 
     @cached_property
     def _batches(self) -> tuple[range, ...]:

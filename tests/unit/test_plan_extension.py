@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import geopandas as gpd
+import numpy as np
 import pytest
 
 from mmearth_data.collection import collect_shard, resolve_plan
 from mmearth_data.plan import Plan, PlanError
+from mmearth_data.plan.parts import Parts
 from mmearth_data.status import status
 from mmearth_data.store import consolidate, layout, shards
 from tests.collecting import FormulaSource, location_table
@@ -240,3 +242,12 @@ def test_a_table_that_says_otherwise_is_refused_and_changes_nothing(
     assert "new --store" in str(refused.value)
     assert "\n" not in str(refused.value)
     assert content(store) == before
+
+
+def test_locations_are_found_in_the_plans_order_and_strangers_are_not(short: Path, long: Path) -> None:
+    frames = tables(short, long)
+    parts = Parts.of([frames["short"], frames["long"]], [0, 1])
+    ids = parts.ids.tolist()
+    asked = [*ids[::-3], 0, max(ids) + 1, ids[0] + 1 if ids[0] + 1 not in ids else 1]
+    expected = [ids.index(i) if i in ids else len(ids) for i in asked]
+    np.testing.assert_array_equal(parts.find(np.array(asked, dtype=np.int64)), expected)
