@@ -10,10 +10,12 @@ import errno
 import hashlib
 import io
 import os
+import platform
 import re
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -22,7 +24,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from mmearth_data.store.objects import Place
 
-_TEMPORARY = re.compile(r"\..+\.(\d+)-\d+\.tmp")
+_TEMPORARY = re.compile(r"\.(.+)\.([0-9a-f]{8})-(\d+)-\d+\.tmp")
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+"""What tells this machine's, or this container's, processes from those of others with the same numbers."""
+_FORGOTTEN_SECONDS = 86400.0
+"""Age of a temporary file of another host, whose processes cannot be asked for, at which nobody can be writing it."""
 
 
 class StoreError(Exception):
@@ -57,17 +63,30 @@ def make_directory(path: Place) -> None:
 
 def temporary_of(path: Path) -> Path:
     """Where this thread writes ``path`` before it takes its name; no other process or thread writes there."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    return path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{threading.get_ident()}.tmp")
 
 
-def remove_left_overs(folder: Place) -> None:
-    """Remove the temporary files that processes which are gone left in ``folder``, if it exists."""
+def remove_left_overs(folder: Place, own: Container[str] = ()) -> None:
+    """Remove the temporary files that processes which are gone left in ``folder``, if it exists.
+
+    Of other hosts, which may be writing into the same folder, only those that are a day old, and those of the files
+    called ``own``, which nobody but the caller may write.
+    """
     if not isinstance(folder, Path) or not folder.is_dir():
         return
     for entry in list(folder.iterdir()):
-        match = _TEMPORARY.fullmatch(entry.name)
-        if match and not _alive(int(match[1])):
-            entry.unlink(missing_ok=True)
+        if match := _TEMPORARY.fullmatch(entry.name):
+            file, host, process = match.groups()
+            gone = not _alive(int(process)) if host == _HOST else _forgotten(entry)
+            if gone or file in own:
+                entry.unlink(missing_ok=True)
+
+
+def _forgotten(file: Path) -> bool:
+    try:
+        return time.time() - file.stat().st_mtime > _FORGOTTEN_SECONDS
+    except FileNotFoundError:
+        return False
 
 
 def _alive(process: int) -> bool:

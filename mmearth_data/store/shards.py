@@ -27,6 +27,7 @@ from mmearth_data.store.commits import (
     committed,
     committed_already,
     is_committed,
+    record_file,
     row_table,
     row_tables,
     table_name,
@@ -189,11 +190,12 @@ def commit_shard(path: str | Place, shard: int, data: ShardData) -> None:
         if is_committed(path, shard):
             raise committed_already(path, shard)
         files: dict[str, FileRecord] = {}
+        record = record_file(path, shard).name
 
         def put(name: str, content: bytes) -> None:
             renew(path, shard)
             write_atomic(layout.path / name, content)
-            remove_left_overs((layout.path / name).parent)
+            remove_left_overs((layout.path / name).parent, {(layout.path / name).name, record})
             files[name] = FileRecord(len(content), sha256(content))
 
         for modality in layout.modalities:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import zarr
 
 from mmearth_data.store import Store, StoreError, consolidate, open_store
+from mmearth_data.store.files import temporary_of
 from mmearth_data.store.shards import commit_shard, row_table, verify
 from tests.synthetic import ShardMaker, make_store
 
@@ -137,7 +139,8 @@ def test_a_half_written_shard_is_not_read_and_is_written_again(path: Path) -> No
     (path / "_commits" / "000001.json").unlink()
     half = path / FILE
     half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
-    (path / "aster" / "c" / "1" / "0" / "0" / ".0.99999999-1.tmp").write_bytes(b"half")
+    left_over = temporary_of(path / "aster" / "c" / "1" / "0" / "0" / "0")
+    left_over.with_name(left_over.name.replace(f"-{os.getpid()}-", "-99999999-")).write_bytes(b"half")
     with pytest.raises(StoreError, match=r"rows 28 to 56 of .* are not committed"):
         open_store(path).read("sentinel2", 28, 56)
     maker = ShardMaker(56, 16, seed=0)

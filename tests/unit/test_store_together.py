@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -53,11 +54,21 @@ def test_consolidating_at_the_same_time_gives_what_one_gives(tmp_path: Path) -> 
 def test_left_overs_of_the_dead_are_removed_and_those_of_the_living_kept(tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    dead = tmp_path / f".000001.json.{ended.pid}-7.tmp"
-    living = [temporary_of(tmp_path / "000001.json"), tmp_path / f".000001.json.{os.getppid()}-7.tmp"]
+    mine = temporary_of(tmp_path / "000001.json")
+    host = mine.name.removeprefix(".000001.json.").partition("-")[0]
+    dead = tmp_path / f".000001.json.{host}-{ended.pid}-7.tmp"
+    forgotten = tmp_path / f".000001.json.00000000-{os.getppid()}-7.tmp"
+    living = [
+        mine,
+        tmp_path / f".000001.json.{host}-{os.getppid()}-7.tmp",
+        tmp_path / f".000002.json.00000000-{ended.pid}-7.tmp",  # a process of another machine or container
+    ]
     foreign = tmp_path / "notes.tmp"
-    for file in (dead, *living, foreign):
+    for file in (dead, forgotten, *living, foreign):
         file.write_text("half")
+    os.utime(forgotten, (time.time() - 90000,) * 2)
     remove_left_overs(tmp_path)
     assert set(tmp_path.iterdir()) == {*living, foreign}
+    remove_left_overs(tmp_path, own={"000002.json"})
+    assert set(tmp_path.iterdir()) == {*living[:2], foreign}
     remove_left_overs(tmp_path / "nowhere")
