@@ -41,7 +41,7 @@ def measure(shards: int, per_second: float, api: str, home: Path) -> None:
 
     def nothing(store: Path, spec: int, *_: object, **__: object) -> ShardReport:
         time.sleep(flows.shards.SHARDS_AT_ONCE / per_second)
-        return ShardReport(shard=spec, round=0, stored=ROWS)
+        return ShardReport(shard=spec, stored=ROWS)
 
     flows.shards.collect_shard = nothing  # type: ignore[assignment]
     plan: Any = SimpleNamespace(store=home, spec=lambda shard: shard, tiles=lambda shards: ROWS)

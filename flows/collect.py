@@ -92,8 +92,8 @@ def _collect_rounds(
         def committed(report: ShardReport) -> None:
             nonlocal sent_by_shards, drawn, latest
             sent_by_shards += report.requests
-            if settings.dask:
-                progress.advance(report.stored + report.gave_way)
+            if settings.dask or not report.committed_here:
+                progress.advance(plan.tiles([report.shard]))
             latest = report.shard
             ledger.ask_now_and_then()
             if time.monotonic() - drawn > MOSAIC_SECONDS:

@@ -30,7 +30,7 @@ from mmearth_data.source import Quota, Rejected, Spent, Transient
 from mmearth_data.store import StoreError
 from mmearth_data.store.buckets import Unreachable
 from mmearth_data.store.leases import LeaseLost
-from mmearth_data.store.shards import ShardLocked
+from mmearth_data.store.shards import ShardLocked, is_committed
 
 if TYPE_CHECKING:
     ShardFuture = PrefectWrappedFuture[ShardReport, Any]
@@ -140,6 +140,8 @@ def _worth_repeating(shard: Task[..., object], attempt: TaskRun, state: State[ob
 )
 def collect_one(run: Run, shard: int) -> ShardReport:
     """Fetch, check and commit one shard; what it has sent is in the account before it is committed."""
+    if is_committed(run.plan.store, shard):
+        return ShardReport(shard)  # another process was faster: what it was resolved to is not read
     tried, tiles = 0, run.plan.tiles([shard])
 
     def on_tile() -> None:

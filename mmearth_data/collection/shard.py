@@ -36,11 +36,10 @@ class ShardReport:
 
     ``stored`` + ``gave_way`` + ``vacant`` = rows; ``refused`` counts the reasons for which locations gave way,
     ``absent`` those for which modalities of stored tiles are missing, ``odd`` the stored tiles by suspicion.
-    ``requests`` counts repetitions too.
+    ``requests`` counts repetitions too. A shard that somebody else committed has no rows here.
     """
 
     shard: int
-    round: int
     stored: int = 0
     gave_way: int = 0
     vacant: int = 0
@@ -48,6 +47,11 @@ class ShardReport:
     refused: dict[str, int] = field(default_factory=dict)
     absent: dict[str, int] = field(default_factory=dict)
     odd: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def committed_here(self) -> bool:
+        """Whether it is this report's task that committed the shard."""
+        return self.stored + self.gave_way + self.vacant > 0
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ def collect_shard(
     path = at(store)
     with shards.lock(path, spec.shard):
         if shards.is_committed(path, spec.shard):
-            return ShardReport(shard=spec.shard, round=spec.round)
+            return ShardReport(spec.shard)
         requests = Requests(retry or Retry(), stopping, order=spec.shard)
         first_row = spec.slots[0].row
         filled = [slot for slot in spec.slots if slot.location is not None]
@@ -141,7 +145,6 @@ def collect_shard(
         logger.warning("shard %d: tiles that look odd and may be honest: %s of %d", spec.shard, said, len(outcomes))
     return ShardReport(
         shard=spec.shard,
-        round=spec.round,
         stored=sum(outcome.acquisition is not None for outcome in outcomes.values()),
         gave_way=sum(outcome.acquisition is None for outcome in outcomes.values()),
         vacant=len(spec.slots) - len(filled),

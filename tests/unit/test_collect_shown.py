@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import xarray as xr
 
+from flows.shards import collect_one
 from mmearth_data.absences import absences_by_biome
 from mmearth_data.collection import collect_shard, resolve_plan
 from mmearth_data.completion import is_finalized
@@ -87,3 +90,8 @@ def test_finalising_is_due_until_it_was_done_and_again_after_a_newer_commit(stor
     later = (store / "statistics.json").stat().st_mtime + 10
     os.utime(record, (later, later))
     assert not is_finalized(store)
+
+
+def test_what_a_shard_that_another_process_committed_was_resolved_to_is_not_read(store: Path) -> None:
+    run: Any = SimpleNamespace(plan=SimpleNamespace(store=store))  # there is nothing else to ask for
+    assert not collect_one.fn(run, 0).committed_here
