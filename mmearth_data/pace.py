@@ -29,8 +29,17 @@ _LOOK_SECONDS = 0.25
 """How often who is next looks, for all who wait, whether their work is to end."""
 
 
+class PaceError(ValueError):
+    """No request could ever be sent."""
+
+
 def rate_share(slots: int) -> float:
-    """Requests per second that ``slots`` of a project's concurrent requests may take: their share of its rate."""
+    """Requests per second that ``slots`` of a project's concurrent requests may take: their share of its rate.
+
+    Raises PaceError for less than one slot.
+    """
+    if slots < 1:
+        raise PaceError(f"at least one request must be under way at once, not {slots}; raise --workers")
     return min(1.0, slots / CONCURRENT_REQUESTS) * REQUESTS_PER_SECOND
 
 
@@ -46,8 +55,6 @@ class Window:
     """
 
     def __init__(self, slots: int) -> None:
-        if slots < 1:
-            raise ValueError(f"a window needs at least one slot, not {slots}")
         self.slots = slots
         self.limit = float(slots)
         self._decreases = 0
@@ -197,10 +204,10 @@ class Pacer:
 
 
 class Pacers:
-    """The pacer of each endpoint that a process sends requests to, all of the same size."""
+    """The pacer of each endpoint that a process sends requests to, all of the same size; raises PaceError for none."""
 
     def __init__(self, slots: int) -> None:
-        self._slots = slots
+        self._slots, self._per_second = slots, rate_share(slots)
         self._lock = threading.Lock()
         self._by_endpoint: dict[str, Pacer] = {}
 
@@ -208,5 +215,5 @@ class Pacers:
         """The one pacer of ``endpoint``."""
         with self._lock:
             if endpoint not in self._by_endpoint:
-                self._by_endpoint[endpoint] = Pacer(self._slots, rate_share(self._slots))
+                self._by_endpoint[endpoint] = Pacer(self._slots, self._per_second)
             return self._by_endpoint[endpoint]

@@ -25,7 +25,7 @@ def work_of(locations: str | Place, plan: Plan | None = None, downstream: Sequen
     if plan is None:
         return Work(owed, len(table), _batches(len(table)), pixels, _fetched(stored_with(downstream)))
     summary = plan.summary()
-    unresolved = len(table) - summary.resolved
+    unresolved = max(len(table) - summary.resolved, 0)
     left = max(owed - summary.stored, 0)
     return Work(left, unresolved, _batches(unresolved), pixels, _fetched(plan.modalities))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli import main
+from mmearth_data.collection import resolve_plan
 from mmearth_data.cost.account import Measured
 from mmearth_data.cost.assumptions import LAYERS, TIERS, Range
 from mmearth_data.cost.estimate import RESOLVING, Work, answer_bytes, estimate
@@ -132,3 +133,23 @@ def test_the_command_says_it_as_tables_and_as_json(tmp_path: Path, capsys: pytes
         main(["estimate", *where[:2], "--store", str(tmp_path / "nowhere")])
     assert ended.value.code == 2
     assert "has no plan; make one with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", ["0", "-3"])
+def test_without_a_request_at_once_nothing_is_estimated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], workers: str
+) -> None:
+    location_table(tmp_path / "locations.parquet", primaries=2, reserves=0)
+    with pytest.raises(SystemExit) as ended:
+        main(["estimate", "--locations", str(tmp_path / "locations.parquet"), "--workers", workers])
+    assert ended.value.code == 2
+    assert f"not {workers}; raise --workers" in capsys.readouterr().err
+
+
+def test_of_a_shorter_table_than_the_store_follows_nothing_is_left(tmp_path: Path) -> None:
+    location_table(tmp_path / "long.parquet", primaries=4, reserves=2)
+    location_table(tmp_path / "short.parquet", primaries=2, reserves=1)
+    plan = Plan.prepare(tmp_path / "store", tmp_path / "long.parquet")
+    resolve_plan(plan, FormulaSource())
+    left = work_of(tmp_path / "short.parquet", plan)
+    assert (left.locations, left.batches) == (0, 0)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmearth_data import pace
-from mmearth_data.pace import Interrupted, Pacer, Pacers, Window, on_behalf_of
+from mmearth_data.pace import Interrupted, PaceError, Pacer, Pacers, Window, on_behalf_of
 
 
 class SimulatedService:
@@ -91,8 +91,8 @@ def test_one_overload_is_one_decrease_however_many_it_refuses() -> None:
     for _ in range(1000):
         window.refused(window.begin())
     assert window.places == 1
-    with pytest.raises(ValueError, match="at least one slot"):
-        Window(0)
+    with pytest.raises(PaceError, match="at least one request"):
+        Pacers(0)
 
 
 class Counted:
