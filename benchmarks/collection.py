@@ -29,6 +29,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from flows.shards import SHARDS_AT_ONCE, SPARE_THREADS
 from mmearth_data import checks
 from mmearth_data.collection import ShardReport, collect_shard, resolve_plan
@@ -42,12 +44,12 @@ STRATA = 14 * 4
 
 
 @contextmanager
-def emulator(world: str, latency: int, log: Path) -> Iterator[str]:
-    """The URL of an emulator in a process of its own."""
+def emulator(world: str, latency: int, log: Path, *more: str) -> Iterator[str]:
+    """The URL of an emulator in a process of its own; ``more`` are further options of its command."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    options = ["--port", str(port), "--world", world, "--latency", str(latency), "--log", str(log)]
+    options = ["--port", str(port), "--world", world, "--latency", str(latency), "--log", str(log), *more]
     process = subprocess.Popen([sys.executable, "-m", "flows", "emulator", *options], stderr=subprocess.DEVNULL)
     try:
         while process.poll() is None:
