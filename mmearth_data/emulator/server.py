@@ -121,7 +121,7 @@ class Handler(BaseHTTPRequestHandler):
         self._tag, fault = "", None
         try:
             self._body = self._read()
-            fault = backend.faults.draw(self._body) if faulty else None
+            fault = backend.faults.draw(self._asked) if faulty else None
             if fault is not None and fault.isdigit():
                 raise ServiceError("Injected failure.", int(fault))
             status, answer = 200, make()
@@ -169,6 +169,11 @@ class Handler(BaseHTTPRequestHandler):
         return self._gated(lambda: self._service.answer(verb, body))
 
     @property
+    def _asked(self) -> bytes:
+        """What tells this request from others, however often it is sent: its body, or its path where it has none."""
+        return self._body or self.path.encode()
+
+    @property
     def _service(self) -> Service:
         return self.server.backend.service
 
@@ -178,7 +183,7 @@ class Handler(BaseHTTPRequestHandler):
         backend.faults.check_outage()
         with backend.gate.enter():
             if backend.latency:
-                time.sleep(backend.latency * backend.faults.stretch(self._body, backend.spread))
+                time.sleep(backend.latency * backend.faults.stretch(self._asked, backend.spread))
             return make()
 
     def _content(self, answer: Answer, fault: str | None) -> bytes:

@@ -117,6 +117,25 @@ def test_faults_strike_at_their_rates_and_repeat_with_their_seed(tmp_path: Path)
     assert first.count("") == 200 - first.count("429") - first.count("500")
 
 
+def test_faults_of_downloads_do_not_depend_on_their_order(tmp_path: Path) -> None:
+    """A download has no body: its path tells it from others."""
+
+    def statuses(folder: str, names: list[str]) -> dict[str, int]:
+        (tmp_path / folder).mkdir()
+        found = {}
+        with start_emulator(tmp_path / folder, archive=ARCHIVE, faults="500=0.5,seed=3") as running:
+            for name in names:
+                with pytest.raises(urllib.error.HTTPError) as error:
+                    urllib.request.urlopen(f"{running.url}/v1/projects/p/thumbnails/{name}:getPixels", timeout=60)
+                found[name] = error.value.code
+        return found
+
+    names = [f"n{k}" for k in range(20)]
+    first = statuses("a", names)
+    assert set(first.values()) == {404, 500}
+    assert statuses("b", names[::-1]) == first
+
+
 def test_a_repeated_request_is_drawn_afresh(tmp_path: Path) -> None:
     with start_emulator(tmp_path, archive=ARCHIVE, faults="503=0.5,seed=1") as running:
         statuses = {_compute(running.url, 1) for _ in range(30)}
