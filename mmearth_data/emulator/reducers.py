@@ -39,7 +39,8 @@ class Reducer:
     """A statistic: how many inputs it takes, what its outputs are called, and how it is computed.
 
     ``pixels`` works on arrays; None where outputs are no numbers. ``types`` gives each output's NumPy type for inputs
-    of one type, None keeping it. ``weighted`` tells whether partly covered pixels count by their cover.
+    of one type, None keeping it. ``weighted`` tells whether partly covered pixels count by their cover; where of two
+    that are combined only one is, they are the ``halves``, each with a region's pixels of its own.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Reducer:
     pixels: Statistic | None = None
     types: tuple[str | None, ...] = ()
     weighted: bool = True
+    halves: tuple[Reducer, Reducer] | None = None
 
     def statistic(self, where: str) -> Statistic:
         """How it reduces arrays; a 400 if it makes no numbers."""
@@ -327,8 +329,10 @@ def in_one(first: Reducer, second: Reducer, prefix: str, shared: bool) -> Reduce
     inputs = first.inputs if shared else first.inputs + second.inputs
     types = first.types + second.types
     weighted = first.weighted and second.weighted
+    mixed = first.weighted != second.weighted or first.halves or second.halves
+    halves = (first, second) if mixed else None
     name = f"combine({first.name}, {second.name})"
-    return Reducer(name, inputs, first.outputs + names, rows, pixels if whole else None, types, weighted)
+    return Reducer(name, inputs, first.outputs + names, rows, pixels if whole else None, types, weighted, halves)
 
 
 def side_by_side(reducer: Reducer, outputs: Sequence[str]) -> Reducer:

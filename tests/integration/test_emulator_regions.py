@@ -95,6 +95,20 @@ def test_unweighted_statistics_take_pixels_whose_centre_is_inside() -> None:
     assert counts["p"] == {str(v): n for v, n in zip(values, numbers, strict=True)}
 
 
+def test_combined_reducers_each_take_the_pixels_that_they_take_alone() -> None:
+    weights = _parts(TRIANGLE) * VALID
+    inside = shapely.contains_xy(TRIANGLE, 300005 + 10 * COLUMNS, 6199995 - 10 * ROWS) & VALID
+    total, extremes = ee.Reducer.sum(), ee.Reducer.count().combine(ee.Reducer.minMax(), "", True)
+    wanted = {"sum": (P * weights).sum(), "count": inside.sum(), "min": P[inside].min(), "max": P[inside].max()}
+    for reducer in (total.combine(extremes, "", True), extremes.combine(total, "", True)):
+        got = _image().reduceRegion(reducer, _projected(TRIANGLE)).getInfo()
+        assert got == pytest.approx({f"p_{name}": value for name, value in wanted.items()}, rel=1e-9)
+        (feature,) = _image().reduceRegions(ee.Feature(_projected(TRIANGLE)), reducer).getInfo()["features"]
+        assert feature["properties"] == pytest.approx(wanted, rel=1e-9)
+    apart = ee.Image("test/image").reduceRegion(total.combine(ee.Reducer.count()), _projected(TRIANGLE)).getInfo()
+    assert apart == pytest.approx({"sum": wanted["sum"], "count": wanted["count"]}, rel=1e-9)
+
+
 def test_groups_have_statistics_of_their_own() -> None:
     x, y = 300005 + 10 * COLUMNS, 6199995 - 10 * ROWS
     inside = shapely.contains_xy(TRIANGLE, x, y) & VALID

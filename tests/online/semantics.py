@@ -70,6 +70,9 @@ QUESTIONS: dict[str, Callable[[], Any]] = {
     "Image.reduceRegion, count": lambda: _statistic(ee.Reducer.count()),
     "Image.reduceRegion, max": lambda: _statistic(ee.Reducer.max()),
     "Image.reduceRegion, unweighted": lambda: _statistic(ee.Reducer.mean().unweighted()),
+    "Reducer.combine, one of two unweighted": lambda: _statistic(
+        ee.Reducer.sum().combine(ee.Reducer.count(), "", True)
+    ),
     "Image.reproject": lambda: _at(_ramp().reproject(CRS, [50, 0, 300000, 0, -50, 6200000])),
     "Image.resample": lambda: _at(_ramp().resample("bilinear").reproject(CRS, [7, 0, 300000, 0, -7, 6200000])),
     "Image.reduceResolution": lambda: _at(

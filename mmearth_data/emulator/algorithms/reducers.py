@@ -244,7 +244,7 @@ def get_outputs(reducer: Reducer) -> list[str]:
 @algorithm("Reducer.unweighted")
 def unweighted(reducer: Reducer) -> Reducer:
     """The reducer with every input counting in full; of a region, pixels whose centre is inside."""
-    return replace(reducer, weighted=False)
+    return replace(reducer, weighted=False, halves=None)
 
 
 @algorithm("Reducer.group")

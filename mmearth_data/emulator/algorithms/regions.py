@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -64,7 +64,32 @@ def named_outputs(bands: Sequence[Band], reducer: Reducer, where: str, alone: bo
     return [list(reducer.outputs)]
 
 
-def statistics_in(
+class _Place(NamedTuple):
+    """A region on a lattice, how many pixels it may have at most, and which algorithm asks."""
+
+    region: Geometry
+    lattice: Projection
+    most: float
+    where: str
+
+
+def measured(
+    bands: Sequence[Band], reducer: Reducer, names: list[list[str]], place: _Place, frames: Frames
+) -> dict[str, Any]:
+    """The reducer's outputs over the pixels that it takes of a region."""
+    if reducer.halves is None:
+        part = cover(place.region, place.lattice, reducer.weighted, place.most, place.where)
+        return _statistics_in(bands, reducer, names, part, frames)
+    first, second = reducer.halves
+    shared, split = reducer.inputs == first.inputs, len(first.outputs)
+    own, others = (bands, bands) if shared else (bands[: first.inputs], bands[first.inputs :])
+    return {
+        **measured(own, first, [called[:split] for called in names], place, frames),
+        **measured(others, second, [called[split:] for called in names], place, frames),
+    }
+
+
+def _statistics_in(
     bands: Sequence[Band], reducer: Reducer, names: list[list[str]], region: Cover, frames: Frames
 ) -> dict[str, Any]:
     """The reducer's outputs over the pixels of a region."""
@@ -132,8 +157,7 @@ def reduce_region(
     region = geometry if geometry is not None else _footprint(image, where)
     if bestEffort and (found := pixels_within(region, lattice)) > maxPixels:
         lattice = coarsened(lattice, 1.01 * (found / max(1, maxPixels)) ** 0.5)
-    part = cover(region, lattice, reducer.weighted, maxPixels, where)
-    return statistics_in(image.bands, reducer, names, part, context.frames)
+    return measured(image.bands, reducer, names, _Place(region, lattice, maxPixels, where), context.frames)
 
 
 def _footprint(image: Image, where: str) -> Geometry:
@@ -181,6 +205,6 @@ class _Measured:
             raise ServiceError("Image.reduceRegions: the collection holds an image; it must hold features.")
         if feature.geometry is None:
             return feature
-        part = cover(feature.geometry, self.lattice, self.reducer.weighted, np.inf, "Image.reduceRegions")
-        values = statistics_in(self.image.bands, self.reducer, self.names, part, self.frames)
+        place = _Place(feature.geometry, self.lattice, np.inf, "Image.reduceRegions")
+        values = measured(self.image.bands, self.reducer, self.names, place, self.frames)
         return replace(feature, properties={**feature.properties, **values})
