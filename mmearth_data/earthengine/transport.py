@@ -16,7 +16,7 @@ import requests
 from requests import Response
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPResponse
-from urllib3.exceptions import DecodeError, NewConnectionError, ProtocolError, ReadTimeoutError
+from urllib3.exceptions import DecodeError, NewConnectionError, ProtocolError, ReadTimeoutError, SSLError
 
 from mmearth_data.pace import Pacers, repeating
 from mmearth_data.traffic import Meter, kind_of
@@ -89,7 +89,7 @@ class Transport:
             if isinstance(cause, NewConnectionError):
                 raise ConnectionRefusedError(f"no connection to {host}") from error
             raise ConnectionError(f"the connection to {host} broke off") from error
-        except (ProtocolError, DecodeError) as error:
+        except (ProtocolError, DecodeError, SSLError) as error:
             raise ConnectionError(f"the answer of {host} broke off") from error
 
     def _read(self, raw: HTTPResponse) -> bytes:

@@ -11,16 +11,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import ee
 import numpy as np
 import pytest
+from urllib3.exceptions import SSLError
 
 from mmearth_data import grid
 from mmearth_data.earthengine.errors import TooLarge
 from mmearth_data.earthengine.pixels import parse
 from mmearth_data.earthengine.session import WORKLOAD_TAG, EarthEngineSource, connect
+from mmearth_data.earthengine.transport import Transport
 from mmearth_data.emulator import wheel
 from mmearth_data.modalities import PIXEL
 from mmearth_data.source import Acquisition, Corrupt, Quota, Rejected, SourceError, Spent, Transient
@@ -161,6 +164,17 @@ def test_an_answer_that_breaks_off_or_never_comes_is_transient() -> None:
         with pytest.raises(TooLarge, match=r"no answer within 0\.3 s"):
             ask(source)
         release.set()
+
+
+def test_an_answer_that_breaks_off_within_tls_has_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read1(*_: object, **__: object) -> bytes:
+        raise SSLError("bad record mac")
+
+    transport = Transport("https://service.test", deadline=1, slots=1)
+    answer = SimpleNamespace(raw=SimpleNamespace(read1=read1, close=lambda: None))
+    monkeypatch.setattr(transport._session, "request", lambda *_, **__: answer)
+    with pytest.raises(ConnectionError, match=r"service\.test broke off"):
+        transport.request("https://service.test/v1/projects/p/value:compute", "POST")
 
 
 def test_tables_that_are_not_geojson_are_corrupt_and_keep_their_bytes() -> None:
