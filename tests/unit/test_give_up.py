@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.cli import _exit_code
 from mmearth_data.collection import Retry, collect_shard, resolve_plan
 from mmearth_data.plan import GiveUpError, Plan, given_up
 from mmearth_data.source import Acquisition, Corrupt, Tile
@@ -139,8 +140,9 @@ def test_nobody_gives_up_a_location_of_a_shard_that_is_being_written(tmp_path: P
     writer = threading.Thread(target=hold)
     writer.start()
     held.wait(30)
-    with pytest.raises(ShardLocked):
+    with pytest.raises(ShardLocked) as refused:
         plan.give_up(source.broken)
+    assert _exit_code(refused.value) == 1, "the same command succeeds later"
     done.set()
     writer.join()
     assert given_up(plan.store) == frozenset()
