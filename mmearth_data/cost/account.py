@@ -73,9 +73,11 @@ class Session:
 
     def keep(self, *, now: bool = False) -> None:
         """Write what was counted so far: at once if ``now``, else every KEEP_SECONDS; raises StoreError."""
-        if not now and time.monotonic() - self._kept < KEEP_SECONDS:
+        if not now and self._fresh():
             return
         with self._lock:
+            if not now and self._fresh():
+                return  # another thread was faster
             self._kept = time.monotonic()
             record = SessionRecord(
                 host=platform.node(),
@@ -86,6 +88,9 @@ class Session:
                 eecu_seconds=self._eecu_seconds,
             )
             write_atomic(self._file, (json.dumps(asdict(record), indent=1) + "\n").encode())
+
+    def _fresh(self) -> bool:
+        return time.monotonic() - self._kept < KEEP_SECONDS
 
     def report(self, eecu_seconds: EecuSeconds) -> None:
         """Keep what Cloud Monitoring says of the whole store."""
