@@ -1,6 +1,6 @@
 """What the emulator covers, as a table made of what is registered; run as a module it rewrites a page that has one.
 
-python -m mmearth_data.emulator.overview docs/emulator.md
+python -m mmearth_data.emulator.algorithm_table docs/emulator.md
 """
 
 from __future__ import annotations
