@@ -12,7 +12,7 @@ from mmearth_data.store.buckets import Refused
 from mmearth_data.store.commits import FileRecord, array_file_name, committed, read_record, table_name
 from mmearth_data.store.files import StoreError, each, files_below, sha256_of_file
 from mmearth_data.store.layout import COMMITS, Layout, read_layout
-from mmearth_data.store.objects import Place
+from mmearth_data.store.objects import Place, at
 
 Problem = Literal["missing", "torn", "damaged", "foreign", "uncommitted"]
 
@@ -80,22 +80,29 @@ def _compared(layout: Layout, committed_file: tuple[str, FileRecord]) -> Finding
     return Finding("damaged", name) if sha256_of_file(file) != expected.sha256 else None
 
 
-def _other_files(layout: Layout, shards: set[int]) -> Iterator[Finding]:
-    room = range(layout.shards)
+def _other_files(path: str | Place) -> Iterator[Finding]:
+    """What belongs to no committed shard.
+
+    Files are listed first, so that shards that were planned and committed meanwhile are known.
+    """
+    folders = (COMMITS, *(modality.name for modality in read_layout(path).modalities))
+    names = [
+        f"{folder}/{below}" for folder in folders for below in sorted(n for n, _ in files_below(at(path) / folder))
+    ]
+    layout, shards = read_layout(path), committed(path)
 
     def files(shard: int) -> list[str]:
         return [table_name(shard), *(array_file_name(modality, shard) for modality in layout.modalities)]
 
     known = {name for shard in shards for name in files(shard)}
-    interrupted = {name for shard in room if shard not in shards for name in files(shard)}
+    interrupted = {name for shard in range(layout.shards) if shard not in shards for name in files(shard)}
     own = re.compile(re.escape(COMMITS) + r"/(\d{6,}\.(json|lock)|consolidate\.lock|clock)")
-    for folder in (COMMITS, *(modality.name for modality in layout.modalities)):
-        for below in sorted(name for name, _ in files_below(layout.path / folder)):
-            name = f"{folder}/{below}"
-            if name in known or name == f"{folder}/zarr.json" or own.fullmatch(name):
-                continue
-            half_written = re.fullmatch(r"(.+/)?\..+\.tmp", below) is not None
-            yield Finding("uncommitted" if name in interrupted or half_written else "foreign", name)
+    metadata = {f"{folder}/zarr.json" for folder in folders}
+    for name in names:
+        if name in known or name in metadata or own.fullmatch(name):
+            continue
+        half_written = re.fullmatch(r".+/\..+\.tmp", name) is not None
+        yield Finding("uncommitted" if name in interrupted or half_written else "foreign", name)
 
 
 def verify(path: str | Place, on_shard: Callable[[int, int], None] = lambda done, total: None) -> list[Finding]:
@@ -106,6 +113,6 @@ def verify(path: str | Place, on_shard: Callable[[int, int], None] = lambda done
     """
     layout = read_layout(path)
     shards = committed(path)
-    findings = [*_committed_files(layout, shards, on_shard), *_other_files(layout, shards)]
+    findings = [*_committed_files(layout, shards, on_shard), *_other_files(path)]
     on_shard(len(shards), len(shards))
     return findings

@@ -13,6 +13,7 @@ import zarr
 
 from mmearth_data.store import Store, StoreError, consolidate, open_store
 from mmearth_data.store.files import temporary_of
+from mmearth_data.store.layout import resize
 from mmearth_data.store.shards import commit_shard, row_table, verify
 from tests.synthetic import ShardMaker, make_store
 
@@ -148,6 +149,18 @@ def test_a_half_written_shard_is_not_read_and_is_written_again(path: Path) -> No
     commit_shard(path, 1, shards[1])
     assert _findings(path) == []
     np.testing.assert_array_equal(open_store(path).read("sentinel2", 28, 56), shards[1].arrays["sentinel2"])
+
+
+def test_what_is_committed_while_a_store_is_verified_is_not_foreign(path: Path) -> None:
+    """Another process plans a round and commits it between the first checksum and the last."""
+    added = ShardMaker(84, 16, seed=0).shard(2, 28)
+
+    def meanwhile(done: int, total: int) -> None:
+        if (done, total) == (1, 2):
+            resize(path, 84)
+            commit_shard(path, 2, added)
+
+    assert verify(path, meanwhile) == []
 
 
 def test_a_lost_commit_record_makes_its_shard_uncommitted(path: Path) -> None:
