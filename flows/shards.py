@@ -22,6 +22,7 @@ from prefect.tasks import Task
 from flows.artifacts import RunProgress
 from flows.quota import limit_name, occupied
 from flows.settings import CollectSettings
+from mmearth_data.adopted import AdoptedTables, read_adopted
 from mmearth_data.collection import ShardReport, collect_shard
 from mmearth_data.cost.account import Session
 from mmearth_data.earthengine.session import WORKLOAD_TAG, EarthEngineSource, connect
@@ -30,6 +31,7 @@ from mmearth_data.source import Quota, Rejected, Spent, Transient
 from mmearth_data.store import StoreError
 from mmearth_data.store.buckets import Unreachable
 from mmearth_data.store.leases import LeaseLost
+from mmearth_data.store.objects import at
 from mmearth_data.store.shards import ShardLocked, is_committed
 
 if TYPE_CHECKING:
@@ -108,19 +110,23 @@ def connected(settings: CollectSettings, plan: Plan) -> EarthEngineSource:
     )
 
 
-_opened: dict[CollectSettings, Run] = {}
+_opened: dict[tuple[CollectSettings, AdoptedTables], Run] = {}
 _opening = threading.Lock()
 
 
 def _elsewhere(settings: CollectSettings) -> Run:
-    """The run of these settings in a process that did not start it; opened once, for the client connects but once."""
+    """The run of these settings in a process that did not start it; opened once, for the client connects but once.
+
+    It is opened anew once the plan was extended: a cluster's machines outlive runs.
+    """
     with _opening:
-        if settings not in _opened:
+        opened = settings, read_adopted(at(settings.store) / "_plan")
+        if opened not in _opened:
             plan = Plan.open(settings.store)
             source = connected(settings, plan)
             _opened.clear()
-            _opened[settings] = Run(settings, plan, source, Session(plan.store, source.read_traffic), None, Event())
-        return _opened[settings]
+            _opened[opened] = Run(settings, plan, source, Session(plan.store, source.read_traffic), None, Event())
+        return _opened[opened]
 
 
 def _worth_repeating(shard: Task[..., object], attempt: TaskRun, state: State[object]) -> bool:

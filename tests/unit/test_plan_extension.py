@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import geopandas as gpd
 import numpy as np
 import pytest
 
+from flows.settings import CollectSettings
+from flows.shards import Run
 from mmearth_data.collection import collect_shard, resolve_plan
 from mmearth_data.plan import Plan, PlanError
 from mmearth_data.plan.parts import Parts
@@ -251,3 +255,18 @@ def test_locations_are_found_in_the_plans_order_and_strangers_are_not(short: Pat
     asked = [*ids[::-3], 0, max(ids) + 1, ids[0] + 1 if ids[0] + 1 not in ids else 1]
     expected = [ids.index(i) if i in ids else len(ids) for i in asked]
     np.testing.assert_array_equal(parts.find(np.array(asked, dtype=np.int64)), expected)
+
+
+def test_a_machine_of_a_cluster_opens_a_plan_anew_once_it_was_extended(
+    tmp_path: Path, short: Path, long: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same command, whose table was replaced by a longer one, reaches a process that had the shorter one open."""
+    monkeypatch.setattr("flows.shards.connected", lambda settings, plan: SimpleNamespace(read_traffic=dict))
+    settings = CollectSettings(locations=tmp_path / "table.parquet", store=tmp_path / "store")
+    lengths = []
+    for table in (short, short, long):
+        prepare(settings.store, table)
+        run = pickle.loads(pickle.dumps(Run(settings, *(None,) * 5)))  # type: ignore[arg-type]
+        lengths.append(len(run.plan.table))
+        assert pickle.loads(pickle.dumps(run)) is run
+    assert lengths == [len(table) for table in (*[tables(short, long)["short"]] * 2, tables(short, long)["long"])]
