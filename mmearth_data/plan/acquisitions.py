@@ -62,9 +62,16 @@ def intact(path: Place, rows: int) -> bool:
     return bool(metadata.num_rows == rows and metadata.schema.to_arrow_schema().equals(SCHEMA))
 
 
+def read_available(path: Place) -> pa.ChunkedArray:
+    """Of each location of one batch, in order, whether it has an acquisition."""
+    with pq.ParquetFile(readable(path)) as file:
+        return file.read(columns=["available"], use_threads=False)["available"]
+
+
 def read(path: Place, wanted: set[int]) -> dict[int, tuple[Acquisition, ...]]:
     """The acquisitions of the wanted locations of one batch, in the order they are tried."""
-    table = pq.read_table(readable(path), schema=SCHEMA)
+    with pq.ParquetFile(readable(path)) as file:  # small files: half the time of what reads data sets
+        table = file.read(use_threads=False)
     keep = [index for index, found in enumerate(table["location_id"].to_pylist()) if found in wanted]
     return {
         row["location_id"]: tuple(_acquisition(row["location_id"], fields) for fields in row["acquisitions"])

@@ -274,7 +274,7 @@ class Plan:
         done = planned & shards.committed(self.store)
         part = self.parts.parts[-1]
         stored, gave_way = self._outcomes(part)
-        untried = np.zeros(len(self.table), dtype=np.bool_) if missing else self._available()
+        untried = np.zeros(len(self.table), dtype=np.bool_) if missing else self._available.copy()
         untried &= ~np.isin(self.parts.ids, given["location_id"])
         return Summary(
             locations=len(self.table),
@@ -294,7 +294,7 @@ class Plan:
 
     def _picks(self, number: int) -> tuple[int, IndexArray]:
         """Whom the next round, of that number, gives its rows to, and for which table; for none where all is done."""
-        available = self._available()
+        available = self._available
         used = np.isin(self.parts.ids, self._given()["location_id"])
         begun = max(self._parts_of_rounds(), default=-1)  # what shorter tables asked for was done before
         for index, part in list(enumerate(self.parts.parts))[max(begun, 0) :]:
@@ -361,12 +361,12 @@ class Plan:
         """Of each batch, the locations in it."""
         return self.parts.batch_ranges(BATCH_LOCATIONS)
 
-    def _available(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        def part(number: int) -> pa.Table:
-            return pq.read_table(readable(self._batch_file(number)), columns=["available"])
-
-        parts = list(each(self.store, part, range(self.batches)))
-        return np.asarray(pa.concat_tables(parts)["available"].to_numpy(), dtype=np.bool_)
+    @cached_property
+    def _available(self) -> BoolArray:
+        """Which locations have an acquisition; every batch must be resolved, and then that never changes."""
+        files = map(self._batch_file, range(self.batches))
+        batches = list(each(self.store, acquisitions.read_available, files))
+        return np.concatenate([batch.to_numpy() for batch in batches]).astype(np.bool_)
 
     def _slots(self, rows: list[int], location_ids: list[int], part: Part) -> tuple[Slot, ...]:
         filled = np.array([i for i in location_ids if i], dtype=np.int64)
