@@ -105,7 +105,7 @@ class Plan:
         folder = path / "_plan"
         make_directory(folder / "resolved")
         with exclusive(folder / "lock"):
-            for swept in (folder, folder / "resolved"):
+            for swept in (folder, folder / "resolved", folder / "account"):
                 remove_left_overs(swept)
             if not (folder / "plan.json").is_file():
                 cls._adopt(path, table, content, digest, max_shard_rows, asked)
