@@ -6,8 +6,10 @@ killed parent. This one writes to a log file and ends as soon as its standard in
 
 from __future__ import annotations
 
+import http.client
 import logging
 import os
+import ssl
 import subprocess
 import sys
 import threading
@@ -22,6 +24,7 @@ from flows.loopback import comes_up, end, free_port
 
 STARTUP_SECONDS = 120.0
 _GRACE_SECONDS = 3.0
+_ANSWER_SECONDS = 30.0
 
 QUIET = {
     "DO_NOT_TRACK": "1",
@@ -36,7 +39,7 @@ Leases lie beside the server's database, since slots that were taken when it was
 
 
 class ServerError(RuntimeError):
-    """The temporary Prefect server did not come up."""
+    """The temporary Prefect server did not come up, or the one that was named does not answer."""
 
 
 def answers(url: str) -> bool:
@@ -47,6 +50,19 @@ def answers(url: str) -> bool:
             return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False
+
+
+def _nobody_there(url: str) -> bool:
+    """Whether no server answers at this API URL: whatever answers, Prefect's client knows how to talk to it."""
+    try:
+        urllib.request.urlopen(f"{url}/health", timeout=_ANSWER_SECONDS).close()
+    except (urllib.error.HTTPError, http.client.HTTPException):
+        return False
+    except urllib.error.URLError as error:
+        return not isinstance(error.reason, ssl.SSLError)
+    except OSError:
+        return True
+    return False
 
 
 def _deliver_what_is_queued() -> None:
@@ -65,12 +81,15 @@ def prefect_server() -> Iterator[str]:
     """The API URL that flows report to: ``PREFECT_API_URL`` where it is set, else a temporary server's.
 
     Must be entered before Prefect is imported. The temporary server keeps its database in ``PREFECT_HOME``, so runs
-    can be looked at later with ``make ui``. Raises ServerError, naming its log, if it is not up after two minutes.
+    can be looked at later with ``make ui``. Raises ServerError if nobody answers there, or, naming its log, if the
+    temporary one is not up after two minutes.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    if os.environ.get("PREFECT_API_URL"):
-        yield os.environ["PREFECT_API_URL"]
+    if given := os.environ.get("PREFECT_API_URL"):
+        if _nobody_there(given.rstrip("/")):
+            raise ServerError(f"no Prefect server answers at PREFECT_API_URL={given}; start it, or unset the variable")
+        yield given
         return
     home = Path(os.environ.get("PREFECT_HOME", Path.home() / ".prefect"))
     home.mkdir(parents=True, exist_ok=True)

@@ -49,6 +49,14 @@ def _refused(result: object, *says: str) -> None:
         assert words in error
 
 
+def test_a_prefect_server_that_does_not_answer(environment: dict[str, str], store: Path) -> None:
+    nowhere = f"http://127.0.0.1:{_unused_port()}/api"
+    result = mmearth({**environment, "PREFECT_API_URL": nowhere}, "finalize", "--store", store)
+    assert result.returncode == 1
+    (line,) = result.stderr.strip().splitlines()
+    assert f"no Prefect server answers at PREFECT_API_URL={nowhere}; start it" in line
+
+
 def test_a_missing_location_table(environment: dict[str, str], tmp_path: Path) -> None:
     result = mmearth(
         environment, "collect", "--locations", tmp_path / "no.parquet", "--store", tmp_path / "s", "--project", "p"
