@@ -63,9 +63,13 @@ def collect(settings: CollectSettings) -> Path:
             ledger.session.keep(now=True)
         if settings.dask:
             quota.close()  # each machine of the cluster takes its own slots
-        requests = _collect_rounds(settings, plan, source, ledger, stop)
+        try:
+            requests = _collect_rounds(settings, plan, source, ledger, stop)
+        except IncompleteError:
+            ledger.show_account(plan.summary().stored)
+            raise
     consolidate(settings.store)
-    _publish(settings, plan.summary(), requests, ledger)
+    _publish(settings, plan, requests, ledger)
     return settings.store
 
 
@@ -122,13 +126,17 @@ def _show(settings: CollectSettings, shard: int) -> None:
         keep_image("fresh-tiles", f"Fresh tiles: the first of shard {shard} in natural colours", picture)
 
 
-def _publish(settings: CollectSettings, summary: Summary, requests: int, ledger: Ledger) -> None:
-    """What a person looks for at the end, and the event that other deployments wait for."""
+def _publish(settings: CollectSettings, plan: Plan, requests: int, ledger: Ledger) -> None:
+    """What a person looks for at the end, and the event that other deployments wait for.
+
+    A run with a table that was extended meanwhile announces nothing: the store is complete when the longest one is.
+    """
+    summary = plan.summary()
     title = f"{summary.stored} tiles stored; {requests} requests in this run"
     publish_table("collect", title, _balance(summary))
     keep_table("absences", "Locations that gave way, and modalities absent from tiles, by reason", _absences(settings))
     ledger.show_account(summary.stored)
-    if not is_finalized(settings.store):
+    if plan.is_whole() and not is_finalized(settings.store):
         announce(COMPLETE, settings.store, stored=summary.stored, owed=summary.quota)
 
 

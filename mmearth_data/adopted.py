@@ -46,21 +46,24 @@ class AdoptedTables:
 
 
 def read_adopted(folder: Place) -> AdoptedTables:
-    """What ``plan.json`` in the folder ``_plan`` says; raises PlanError for none or another format."""
+    """What ``plan.json`` in the folder ``_plan`` says; raises PlanError for none, a damaged one or another format."""
+    damaged = f"{folder / 'plan.json'} is damaged; restore it from a copy of the store"
     try:
         document: dict[str, Any] = json.loads((folder / "plan.json").read_bytes())
+        kind = document.get("format")
     except FileNotFoundError:
         raise PlanError(f"{folder.parent} has no plan; make one with mmearth collect --locations FILE") from None
-    except ValueError as error:
-        raise PlanError(f"{folder / 'plan.json'} is damaged; restore it from a copy of the store") from error
-    if document.get("format") not in FORMATS:
-        raise PlanError(
-            f"{folder.parent} has a plan of format {document.get('format')}, not {FORMATS[-1]}; collect anew"
-        )
-    rows = int(document["shard_rows"])
-    if document["format"] == 1:
-        return AdoptedTables(rows, ()).with_table(document["table_sha256"], int(document["locations"]))
-    return AdoptedTables(rows, tuple(AdoptedTable(**table) for table in document["tables"]))
+    except (ValueError, AttributeError) as error:
+        raise PlanError(damaged) from error
+    if kind not in FORMATS:
+        raise PlanError(f"{folder.parent} has a plan of format {kind}, not {FORMATS[-1]}; collect anew")
+    try:
+        rows = int(document["shard_rows"])
+        if kind == 1:
+            return AdoptedTables(rows, ()).with_table(document["table_sha256"], int(document["locations"]))
+        return AdoptedTables(rows, tuple(AdoptedTable(**table) for table in document["tables"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise PlanError(damaged) from error
 
 
 def write_adopted(folder: Place, adopted: AdoptedTables) -> None:

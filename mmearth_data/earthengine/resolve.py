@@ -16,7 +16,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ee
@@ -92,11 +92,14 @@ def _resolve_batch(features: Features, locations: Sequence[Location]) -> list[Re
     months: dict[int, dict[str, Any]] = {}
     for feature in features(companions(locations, [[int(row["time"]) for row in rows] for rows in chosen])):
         row = feature["properties"]
+        _require(row, "a row of a location", "cell")
         if "acquired" not in row:
             months[int(row["cell"])] = row
             continue
+        _require(row, "a row of Sentinel-1", *(f"{orbit}_index" for orbit in _PASSES))
         for orbit in _PASSES:
             if index := row[f"{orbit}_index"]:
+                _require(row, f"the {orbit.lower()} Sentinel-1 image", f"{orbit}_time", f"{orbit}_polarisations")
                 polarisations = tuple(str(name) for name in row[f"{orbit}_polarisations"])
                 found = RadarPass(f"{SENTINEL1}/{index}", int(row[f"{orbit}_time"]), polarisations)
                 passes[int(row["cell"]), int(row["acquired"]), orbit] = found
@@ -129,13 +132,17 @@ def _choose(features: Sequence[dict[str, Any]], cells: int) -> list[list[dict[st
     found: dict[tuple[int, Level], list[dict[str, Any]]] = defaultdict(list)
     for feature in features:
         row = feature["properties"]
-        lacking = [name for name in ("cell", "level", "index", "time", "cloud", "order", "bands") if name not in row]
-        if lacking:
-            raise Corrupt(f"a Sentinel-2 candidate arrived without {', '.join(lacking)}", str(row).encode())
+        _require(row, "a Sentinel-2 candidate", "cell", "level", "index", "time", "cloud", "order", "bands")
         found[int(row["cell"]), row["level"]].append({"baseline": "", **row})
     for rows in found.values():
         rows.sort(key=lambda row: (row["order"], row["index"]))
     return [(found.get((cell, "L2A")) or found.get((cell, "L1C")) or [])[:MAX_ACQUISITIONS] for cell in range(cells)]
+
+
+def _require(row: Mapping[str, Any], what: str, *names: str) -> None:
+    """Raise Corrupt where a row arrived without what was asked for."""
+    if lacking := [name for name in names if name not in row]:
+        raise Corrupt(f"{what} arrived without {', '.join(lacking)}", str(row).encode())
 
 
 def _feature(location: Location, properties: dict[str, Any]) -> ee.Feature:

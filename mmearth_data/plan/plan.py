@@ -130,6 +130,10 @@ class Plan:
         parts = Parts.of(tables, [table.seed for table in followed])
         return cls(store=at(store), parts=parts, rows_per_shard=adopted.shard_rows)
 
+    def is_whole(self) -> bool:
+        """Whether the plan has every table that the store follows by now."""
+        return len(self.parts.parts) == len(read_adopted(self.store / "_plan").tables)
+
     @staticmethod
     def _adopt(
         path: Place, table: gpd.GeoDataFrame, content: bytes, digest: str, most: int, asked: tuple[Modality, ...]

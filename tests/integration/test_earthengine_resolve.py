@@ -22,7 +22,7 @@ from mmearth_data.earthengine.session import connect
 from mmearth_data.emulator import limits, world
 from mmearth_data.emulator.assets import ImageAsset
 from mmearth_data.plan.plan import BATCH_LOCATIONS
-from mmearth_data.source import Acquisition, Location, Resolved
+from mmearth_data.source import Acquisition, Corrupt, Location, Resolved
 from tests.emulated import Running, start_emulator
 
 PLACES = ((-100.0, 40.0), (140.0, -25.0), (-3.0, 66.0), (9.0, 45.0))
@@ -219,6 +219,20 @@ def test_the_order_is_the_locations_own_and_does_not_depend_on_the_batch(
     assert repr(again) == repr([answer[0][k] for k in some])
     in_time = [[a.time for a in e.acquisitions] == sorted(a.time for a in e.acquisitions) for e in answer[0]]
     assert not all(in_time), "products are tried in random order, not in order of time"
+
+
+@pytest.mark.parametrize("lost", ["cell", "index", "ASCENDING_index", "ASCENDING_time", "DESCENDING_polarisations"])
+def test_a_row_that_lacks_what_was_asked_for_is_corrupt(
+    emulator: Running, locations: list[Location], lost: str
+) -> None:
+    source = connect(None, emulator.url)
+
+    def features(collection: ee.FeatureCollection) -> list[dict[str, Any]]:
+        rows = source.features(collection)
+        return [row | {"properties": {k: v for k, v in row["properties"].items() if k != lost}} for row in rows]
+
+    with pytest.raises(Corrupt, match=rf"arrived without .*{lost}"):
+        rules.resolve(features, locations[:4])
 
 
 def test_a_batch_that_is_too_heavy_is_halved(emulator: Running, locations: list[Location]) -> None:

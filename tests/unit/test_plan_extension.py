@@ -163,7 +163,9 @@ def test_a_run_that_knows_the_shorter_table_alone_finishes_what_that_asks_for(
     older = prepare(store, short)
     resolve_plan(older, source)
     older.next_round()
+    assert older.is_whole()
     work(prepare(store, long), source)
+    assert not older.is_whole(), "what it finishes is not the whole store"
     assert older.pending() == ()
     assert older.next_round() is None
     assert {(s.quota, s.dry) for s in older.summary().strata} == {(4, False)}
@@ -188,6 +190,15 @@ def test_an_extension_that_was_killed_is_done_by_the_next_run_or_not_at_all(
     work(prepare(store, long), source, enough=lambda: len(shards.committed(store)) == 3)
     work(prepare(store, long), source)
     assert content(store) == content(whole)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"format": 1}', b'{"format": 2, "shard_rows": 8, "tables": [{}]}'])
+def test_a_damaged_plan_is_named(tmp_path: Path, short: Path, content: bytes) -> None:
+    store = tmp_path / "store"
+    prepare(store, short)
+    (store / "_plan" / "plan.json").write_bytes(content)
+    with pytest.raises(PlanError, match=r"plan\.json is damaged; restore it"):
+        Plan.open(store)
 
 
 def test_a_plan_is_extended_again_and_again(tmp_path: Path, short: Path, long: Path, source: FormulaSource) -> None:
