@@ -243,11 +243,22 @@ class Run:
             line = {"epoch": step / self.feed.steps_per_epoch, "step": step, **dataclasses.asdict(found)}
             if self.together.first:
                 watch.line({"split": "val", **line, "score": found.score})
-                watch.pictures(step, self.model, self.store, self.val)
+        if self.config.tensorboard or self.config.wandb:
+            shown = self._whole_model() if self.shared else self.model
+            if self.together.first:
+                watch.pictures(step, shown, self.store, self.val)
         if step == 0 or (self.best is not None and found.score >= self.best.score):
             return False
         self.best = Best(step, found.score)
         return True
+
+    def _whole_model(self) -> MPMAE:
+        """A copy that no other process has a share of: one that is shared out waits for all wherever it is run."""
+        weights = {name: sharing.whole(tensor) for name, tensor in self.model.state_dict().items()}
+        with torch.random.fork_rng(devices=[]):
+            copy = MPMAE(self.spec).to(self.device)
+        copy.load_state_dict(weights)
+        return copy
 
     def _save(self, step: int) -> None:
         out, keep = self.config.out, self.config.keep
