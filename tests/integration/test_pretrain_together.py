@@ -108,6 +108,7 @@ def test_two_processes_of_torchrun_in_parts_equal_one_in_single_precision(
 def test_processes_that_share_weights_out_carry_on_what_one_began(double: PretrainConfig, tmp_path: Path) -> None:
     """Half the weights, gradients and moments each; in parts, of which the smaller share's last is empty."""
     config = dataclasses.replace(double, out=tmp_path / "shared", weights="shared", micro_batch=1, resume=True)
+    config = dataclasses.replace(config, tensorboard=True)
     shutil.copytree(double.out, config.out)
     checkpoint.found(config.out)[-1].unlink()
     (config.out / "encoder.safetensors").unlink()
