@@ -17,7 +17,7 @@ from tests.commands import command, mmearth
 from tests.emulated import start_emulator
 from tests.stores import content
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 LATENCY = 30
 """Milliseconds a request takes, so that there is time to stop between the first and the last commit."""
 
