@@ -50,11 +50,11 @@ def collect(settings: CollectSettings) -> Path:
     """
     plan = Plan.prepare(settings.store, settings.locations, downstream=settings.downstream)
     plan.give_up(settings.give_up)
+    limit, stop = limit_name(settings.project), Event()
+    ensure_limit(limit, settings.workers)
     source = connected(settings, plan)
     ledger = Ledger(settings, plan, source)
     ledger.show_estimate()
-    limit, stop = limit_name(settings.project), Event()
-    ensure_limit(limit, settings.workers)
     with interruptible(stop), ExitStack() as quota:
         quota.enter_context(occupied(limit, settings.workers))
         batches = len(plan.unresolved())
