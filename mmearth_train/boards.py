@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -41,28 +42,43 @@ class Board(Protocol):
 def boards_of(config: PretrainConfig, origin: dict[str, Any], step: int) -> list[Board]:
     """The boards that ``config`` asks for, to be written to from ``step`` on; ``origin`` says how the run is made.
 
-    RunError where a package is missing or Weights & Biases does not start.
+    RunError where a package is missing, Weights & Biases does not start or a folder cannot be written; no board is left
+    open then, and without a package none is begun.
     """
     boards: list[Board] = []
-    if config.wandb:
-        boards.append(WeightsAndBiases(config.out, origin))
-    if config.tensorboard:
-        boards.append(TensorBoard(config.out / TENSORBOARD_FOLDER, step))
+    writer = _summary_writer() if config.tensorboard else None
+    with ExitStack() as begun:
+        if config.wandb:
+            # First, for it fails more often, and then leaves a folder that a run can still start in.
+            boards.append(WeightsAndBiases(config.out, origin))
+            begun.callback(boards[-1].close, failed=True)
+        if writer is not None:
+            boards.append(TensorBoard(writer, config.out / TENSORBOARD_FOLDER, step))
+        begun.pop_all()
     return boards
+
+
+def _summary_writer() -> type[SummaryWriter]:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise RunError(
+            "--tensorboard needs the package tensorboard; install it with: pip install tensorboard"
+        ) from error
+    return SummaryWriter
 
 
 class TensorBoard:
     """Event files in the run's folder."""
 
-    def __init__(self, folder: Path, step: int) -> None:
+    def __init__(self, writer: type[SummaryWriter], folder: Path, step: int) -> None:
         try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
+            # What an earlier process wrote after the step that it is resumed from is written again.
+            self._writer: SummaryWriter = writer(str(folder), purge_step=step + 1)
+        except OSError as error:
             raise RunError(
-                "--tensorboard needs the package tensorboard; install it with: pip install tensorboard"
+                f"{folder} cannot be written ({error.strerror}); mend that, or leave out --tensorboard"
             ) from error
-        # What an earlier process wrote after the step that it is resumed from is written again.
-        self._writer: SummaryWriter = SummaryWriter(str(folder), purge_step=step + 1)
 
     def figures(self, step: int, figures: dict[str, float]) -> None:
         """Scalars by the names given."""
@@ -105,9 +121,10 @@ class WeightsAndBiases:
                 settings=wandb.Settings(console="off", silent=True),
             )
         except wandb.Error as error:
-            reason = str(error).splitlines()[0].rstrip(".")
+            said = str(error).strip() or type(error).__name__
             raise RunError(
-                f"Weights & Biases does not start ({reason}); mend that, or set WANDB_MODE=offline"
+                f"Weights & Biases does not start ({said.splitlines()[0].rstrip('.')}); "
+                "mend that, or set WANDB_MODE=offline"
             ) from error
         identity.parent.mkdir(exist_ok=True)
         identity.write_text(name, encoding="utf-8")

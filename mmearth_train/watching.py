@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -34,8 +35,9 @@ class Watch:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        for board in self._boards:
-            board.close(failed=error is not None)
+        with ExitStack() as closing:
+            for board in self._boards:
+                closing.callback(board.close, failed=error is not None)
 
     def line(self, line: dict[str, Any]) -> None:
         """Write one line of metrics: losses by task under ``tasks``, numbers, and ``split`` and ``step``."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import wandb
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto.wandb_internal_pb2 import Record
@@ -138,6 +139,38 @@ def test_without_the_package_one_line_says_what_to_install(run: Path, tmp_path: 
 def test_without_wandb_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     message = r"^--wandb needs the package wandb; install it with: pip install 'mmearth\[wandb\]'$"
+    with pytest.raises(RunError, match=message):
+        boards_of(configure(tmp_path, tmp_path / "run", wandb=True), {}, 0)
+
+
+def test_a_board_that_does_not_start_leaves_none_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights & Biases knows of the run as one that failed; without the other's package it knows of none."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    config = configure(tmp_path, tmp_path / "run", wandb=True, tensorboard=True)
+    config.out.mkdir()
+    (config.out / "tensorboard").write_text("no folder")
+    with pytest.raises(
+        RunError, match=r"/tensorboard cannot be written \(.+\); mend that, or leave out --tensorboard$"
+    ):
+        boards_of(config, {}, 0)
+    assert wandb.run is None
+    (file,) = config.out.glob("wandb/offline-run-*/run-*.wandb")
+    assert [record.exit.exit_code for record in records(file) if record.WhichOneof("record_type") == "exit"] == [1]
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    config = dataclasses.replace(config, out=tmp_path / "other")
+    config.out.mkdir()
+    with pytest.raises(RunError, match=r"^--tensorboard needs the package tensorboard"):
+        boards_of(config, {}, 0)
+    assert not list(config.out.iterdir())
+
+
+def test_an_error_without_words_is_told_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise wandb.errors.CommError("")
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    message = r"^Weights & Biases does not start \(CommError\); mend that, or set WANDB_MODE=offline$"
     with pytest.raises(RunError, match=message):
         boards_of(configure(tmp_path, tmp_path / "run", wandb=True), {}, 0)
 
