@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from mmearth_data.cost.account import Account
-from mmearth_data.cost.assumptions import LAYERS, Range
+from mmearth_data.cost.assumptions import Range, layers_read
 from mmearth_data.cost.estimate import Estimate
+from mmearth_data.modalities import MODALITIES
 from mmearth_data.traffic import total
 
 Row = dict[str, object]
@@ -33,7 +34,7 @@ def eecu_rows(estimate: Estimate) -> list[Row]:
     return [
         {
             "modality": name,
-            "layers per tile": f"{LAYERS[name]:g}" if name in LAYERS else "",
+            "layers per tile": f"{layers_read(MODALITIES[name]):g}" if name in MODALITIES else "",
             "EECU-hours": _between(hours[name]),
             "share": f"{hours[name].high / in_all:.0%}",
         }

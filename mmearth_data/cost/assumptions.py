@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mmearth_data.modalities import Modality
+
 
 @dataclass(frozen=True)
 class Range:
@@ -28,25 +30,24 @@ TIERS: dict[str, float] = {"Community": 150.0, "Contributor": 1_000.0, "Partner"
 
 SECONDS_PER_HOUR = 3600.0
 
-LAYERS: dict[str, float] = {
+_LAYERS_READ: dict[str, float] = {
     "sentinel2": 12.5,
-    "sentinel2_cloudmask": 1.0,
     "sentinel2_cloudprod": 0.5,
     "sentinel2_scl": 0.5,
-    "cloud_score": 1.0,
     "sentinel1": 4.0,
-    "aster": 2.0,
     "dynamic_world": 73.0,
-    "canopy_height_eth": 2.0,
-    "esa_worldcover": 1.0,
-    "jrc_surface_water": 2.0,
-    "ghsl_built_surface": 2.0,
 }
-"""Layers read for one tile of each pixel modality, those that a store holds only when asked for included.
+"""Layers read for one tile where there is not one for each stored band.
 
 Half of the tiles are L2A (12 bands, SCL and MSK_CLDPRB), half L1C (13 bands). Assumptions: two polarisations of both
 Sentinel-1 passes; a Dynamic World scene every five days, Sentinel-2's revisit time, all of which the yearly mode reads.
 """
+
+
+def layers_read(modality: Modality) -> float:
+    """Layers read for one tile of a pixel modality: as many as it has bands, where nothing else is known."""
+    return _LAYERS_READ.get(modality.name, float(len(modality.bands)))
+
 
 EECU_SECONDS_PER_LAYER = Range(0.03, 0.11)
 """EECU-seconds to read one layer of 128 × 128 px and send it.

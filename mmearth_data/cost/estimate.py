@@ -12,7 +12,6 @@ from mmearth_data.cost.account import FEATURES_KIND, PIXELS_KIND, REQUESTS_PER_B
 from mmearth_data.cost.assumptions import (
     EECU_SECONDS_PER_LAYER,
     EECU_SECONDS_PER_RESOLVED_LOCATION,
-    LAYERS,
     NPY_HEADER_BYTES,
     REFERENCE_TILE_PIXELS,
     REQUESTS_PER_TILE,
@@ -21,6 +20,7 @@ from mmearth_data.cost.assumptions import (
     STORED_BYTES_PER_PIXEL,
     TIERS,
     Range,
+    layers_read,
 )
 from mmearth_data.modalities import MODALITIES, PIXEL
 from mmearth_data.pace import rate_share
@@ -115,14 +115,14 @@ def answer_bytes(work: Work) -> float:
     There are as many as layers are read, and one where layers are reduced to it.
     """
     asked = (MODALITIES[name] for name in work.modalities)
-    per_pixel = sum(min(LAYERS[m.name], len(m.bands)) * m.numpy_dtype.itemsize for m in asked)
+    per_pixel = sum(min(layers_read(m), len(m.bands)) * m.numpy_dtype.itemsize for m in asked)
     return per_pixel * work.tile_pixels**2 + NPY_HEADER_BYTES
 
 
 def _eecu_hours(work: Work, per_tile: float, m: Measured) -> dict[str, Range]:
     """EECU-hours by modality; where their sum per stored tile is measured, in the proportions that are assumed."""
     larger = max(1.0, work.tile_pixels / REFERENCE_TILE_PIXELS)
-    layers = {name: LAYERS[name] for name in work.modalities}
+    layers = {name: layers_read(MODALITIES[name]) for name in work.modalities}
     in_all = sum(layers.values())
     tile = EECU_SECONDS_PER_LAYER * (in_all * larger * per_tile)
     if m.eecu_seconds_per_tile is not None:

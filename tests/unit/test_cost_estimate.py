@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,20 +12,23 @@ import pytest
 from flows.cli import main
 from mmearth_data.collection import resolve_plan
 from mmearth_data.cost.account import Measured
-from mmearth_data.cost.assumptions import LAYERS, TIERS, Range
+from mmearth_data.cost.assumptions import TIERS, Range, layers_read
 from mmearth_data.cost.estimate import RESOLVING, Work, answer_bytes, estimate
 from mmearth_data.cost.work import work_left, work_of
-from mmearth_data.modalities import DOWNSTREAM, STORED, UnknownModalityError
+from mmearth_data.modalities import DOWNSTREAM, MODALITIES, STORED, UnknownModalityError
 from mmearth_data.plan import Plan
 from tests.collecting import PIXELS, FormulaSource, location_table
 
 FULL = Work(tiles=1_200_000, locations=1_440_000, batches=25_715, tile_pixels=128)
 
 
-def test_layers_are_counted_for_every_modality_that_is_fetched() -> None:
-    fetched = {modality.name for modality in (*STORED, *DOWNSTREAM) if modality.scope == "pixel"}
-    assert set(LAYERS) == fetched
-    assert all(layers > 0 for layers in LAYERS.values())
+def test_layers_are_counted_for_every_modality_that_is_fetched_and_for_one_that_is_new() -> None:
+    """A year of Dynamic World is 73 layers, a scene every five days; what nothing is known of has one for each band."""
+    fetched = [modality for modality in (*STORED, *DOWNSTREAM) if modality.scope == "pixel"]
+    assert all(layers_read(modality) > 0 for modality in fetched)
+    assert layers_read(MODALITIES["dynamic_world"]) == 365 / 5
+    new = replace(MODALITIES["aster"], name="burnt_area", bands=("date", "confidence", "sensor"))
+    assert layers_read(new) == 3
 
 
 def test_an_eecu_second_per_tile_is_333_hours_at_full_size() -> None:
