@@ -2,8 +2,8 @@
 
 A builder names the bands that an acquisition can have and returns an image with exactly those bands, in that order.
 ``resample`` takes effect where Earth Engine later reads the image on the cell's grid, so rounding and casting apply to
-resampled values. ``unmask`` takes ``sameFootprint=False`` throughout: by default pixels beyond a footprint stay masked,
-and masked pixels arrive as 0.
+resampled values. What gives pixels their no-data value is ``unmask`` with ``sameFootprint=False``: by default pixels
+beyond a footprint stay masked, and masked pixels arrive as 0.
 """
 
 # mypy: disable-error-code="no-any-return"
@@ -138,8 +138,9 @@ def _worldcover(acquisition: Acquisition, cell: Cell, bands: tuple[str, ...]) ->
 
 
 def _surface_water(acquisition: Acquisition, cell: Cell, bands: tuple[str, ...]) -> ee.Image:
-    """The asset masks where water was never detected, which is a measured 0: no pixel is without data."""
-    return ee.Image(MODALITIES["jrc_surface_water"].assets[0]).select(list(bands)).unmask(0, False).toUint8()
+    """Within its footprint the asset masks where water was never detected, a measured 0; beyond it nothing was seen."""
+    image = ee.Image(MODALITIES["jrc_surface_water"].assets[0]).select(list(bands)).unmask(0, sameFootprint=True)
+    return image.toUint8().unmask(_nodata("jrc_surface_water"), False)
 
 
 def _built_surface(acquisition: Acquisition, cell: Cell, bands: tuple[str, ...]) -> ee.Image:

@@ -155,6 +155,24 @@ def test_beyond_a_footprint_there_is_no_data_rather_than_zero(tmp_path: Path) ->
     assert tile.absent == {}
 
 
+def test_water_never_seen_is_zero_within_the_maps_footprint_and_unknown_beyond_it(tmp_path: Path) -> None:
+    """An asset that is masked in the cell's upper half and ends, as the real one at 80° N, in the cell."""
+
+    def water(row: int, column: int, height: int, width: int) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+        seen = np.arange(row, row + height)[:, None] >= 60 + 8
+        return np.full((height, width), 7), np.broadcast_to(seen, (height, width))
+
+    modality = MODALITIES["jrc_surface_water"]
+    bands = dict.fromkeys(modality.bands, ("uint8", GRID[10.0], water))
+    contents = SmallArchive([*archive().assets, image_asset(modality.assets[0], bands, west_half())])
+    with start_emulator(tmp_path, archive=contents) as emulator:
+        tile = connect(None, emulator.url, modalities=(*PIXEL, modality)).fetch(ACQUISITION)
+    expected = np.full((2, 16, 16), modality.nodata)
+    expected[:, :8, :8], expected[:, 8:, :8] = 0, 7
+    np.testing.assert_array_equal(tile.pixels[modality.name], expected)
+    assert not modality.valid(tile.pixels[modality.name])[:, :, 8:].any()
+
+
 @pytest.mark.parametrize(
     ("contents", "name", "reason"),
     [
