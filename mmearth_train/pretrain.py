@@ -119,15 +119,17 @@ class Run:
             )
         self.whole = in_a_step <= at_once * together.world
         self.feed = Feed(loader, config.seed, at_once, self.device, together)
-        self.val = np.array_split(val, together.world)[together.rank]
+        self.val = val
         self.validation = Loader(
             store,
-            self.val,
+            val,
             (INPUT, *names),
-            batch_size=at_once,
+            batch_size=at_once * together.world,
             crop=config.input_size,
             seed=config.seed,
             augment=False,
+            rank=together.rank,
+            world=together.world,
         )
         self.steps = self.feed.steps_per_epoch * self.recipe.epochs
         self.settings = resume.settings_of(config, self.recipe, store, train, self.feed.steps_per_epoch)
@@ -234,29 +236,34 @@ class Run:
 
     def _validate(self, step: int, watch: Watch) -> bool:
         """Validate on every process's share; returns whether the result is the best of a trained model so far."""
-        with sharing.gathered(self.model):
-            found = validate(self.model, self.validation if len(self.val) else None, self.device, self.together)
-            if not found.tasks:
-                return False
-            if not np.isfinite(list(found.tasks.values())).all():
-                raise _diverged("the validation loss", step)
-            line = {"epoch": step / self.feed.steps_per_epoch, "step": step, **dataclasses.asdict(found)}
-            if self.together.first:
-                watch.line({"split": "val", **line, "score": found.score})
+        found = validate(self.model, self.validation, self.device, self.together)
+        if not found.tasks:
+            return False
+        if not np.isfinite(list(found.tasks.values())).all():
+            raise _diverged("the validation loss", step)
+        line = {"epoch": step / self.feed.steps_per_epoch, "step": step, **dataclasses.asdict(found)}
+        if self.together.first:
+            watch.line({"split": "val", **line, "score": found.score})
         if self.config.tensorboard or self.config.wandb:
             shown = self._whole_model() if self.shared else self.model
-            if self.together.first:
+            if shown is not None:
                 watch.pictures(step, shown, self.store, self.val)
         if step == 0 or (self.best is not None and found.score >= self.best.score):
             return False
         self.best = Best(step, found.score)
         return True
 
-    def _whole_model(self) -> MPMAE:
-        """A copy that no other process has a share of: one that is shared out waits for all wherever it is run."""
-        weights = {name: sharing.whole(tensor) for name, tensor in self.model.state_dict().items()}
+    def _whole_model(self) -> MPMAE | None:
+        """The first process's copy in the host's memory, which nobody has a share of and no GPU need hold whole."""
+        weights = {}
+        for name, tensor in self.model.state_dict().items():
+            gathered = sharing.whole(tensor)
+            if self.together.first:
+                weights[name] = gathered.cpu()
+        if not weights:
+            return None
         with torch.random.fork_rng(devices=[]):
-            copy = MPMAE(self.spec).to(self.device)
+            copy = MPMAE(self.spec)
         copy.load_state_dict(weights)
         return copy
 

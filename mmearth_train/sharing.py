@@ -6,8 +6,6 @@ What is trained is the same: gradients are averaged as they are where every proc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -38,19 +36,10 @@ def share(model: nn.Module, together: Processes, device: torch.device) -> None:
     fully_shard(model, mesh=mesh)
 
 
-@contextmanager
-def gathered(model: nn.Module) -> Iterator[None]:
-    """Every process holds all weights while the context lasts, to run the model as often as it likes on its own."""
-    parts = [module for module in model.modules() if isinstance(module, FSDPModule)]
-    for part in parts:
-        part.set_reshard_after_forward(False, recurse=False)
-        part.unshard()
-    try:
-        yield
-    finally:
-        for part in parts:
-            part.reshard()
-            part.set_reshard_after_forward(part is not model, recurse=False)
+def drop(model: nn.Module) -> None:
+    """Give back what a forward pass without a backward one leaves gathered: the weights outside of blocks."""
+    if isinstance(model, FSDPModule):
+        model.reshard()
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmearth_train import sharing
 from mmearth_train.distributed import Processes
 from mmearth_train.loader import Loader
 from mmearth_train.masking import split_patches
@@ -42,17 +43,22 @@ def patches_of(batch: dict[str, Tensor], seed: int, epoch: int, device: torch.de
 
 
 @torch.no_grad()
-def validate(model: MPMAE, loader: Loader | None, device: torch.device, together: Processes) -> Validation:
-    """Losses over everything that the loaders of all processes deliver, under fixed masks; a process may have none."""
+def validate(model: MPMAE, loader: Loader, device: torch.device, together: Processes) -> Validation:
+    """Losses over everything that the loaders of all processes deliver, under fixed masks.
+
+    All must deliver equally many batches, empty ones among them: processes that share weights out gather each block
+    together.
+    """
     names = [target.task.name for target in model.task_targets]
     learnt = torch.zeros(2, len(names), dtype=torch.float64)
     constant = torch.zeros(2, len(names), dtype=torch.float64)
-    for stored in loader.epoch(0) if loader is not None else ():
+    for stored in loader.epoch(0):
         visible, masked = patches_of(stored, model.spec.seed, MASK_EPOCH, device)
         batch = {name: values.to(device) for name, values in stored.items()}
         with autocast(device):
             learnt += torch.stack(tuple(model(batch, visible, masked))).cpu()
         constant += torch.stack(tuple(constant_losses(model, batch, masked))).cpu()
+    sharing.drop(model)
     learnt, constant = together.total(learnt), together.total(constant)
     return Validation(_means(names, learnt), _means(names, constant))
 

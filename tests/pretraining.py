@@ -7,13 +7,19 @@ import sys
 from pathlib import Path
 from unittest import mock
 
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
 from flows.cli import main
-from mmearth_train import decoder, distributed, run_lock
+from mmearth_train import decoder, distributed, run_lock, sharing
 from mmearth_train.config import PretrainConfig
-from mmearth_train.distributed import ALONE
-from mmearth_train.encoder import SIZES
+from mmearth_train.distributed import ALONE, Processes
+from mmearth_train.encoder import SIZES, Block
+from mmearth_train.model import MPMAE
 from mmearth_train.precision import choose_device
 from mmearth_train.pretrain import Run
+from mmearth_train.sites import Sites
 
 ROOT = Path(__file__).parents[1]
 STEPS = 8
@@ -54,6 +60,32 @@ def pretrain_in_double(config: PretrainConfig) -> Path:
             return run.train()
         with run_lock.hold(config.out):
             return run.train()
+
+
+HELD = "held"
+
+
+def pretrain_counting(config: PretrainConfig) -> Path:
+    """The same; each process's most blocks held whole at once in a forward pass go to RUN/held-RANK, 0 for none."""
+    most, forward = 0, Block.forward
+
+    def watched(block: Block, x: Tensor, sites: Sites) -> Tensor:
+        nonlocal most
+        blocks = [weight for name, weight in found[0].named_parameters() if name.endswith("dwconv.weight")]
+        most = max(most, sum(not isinstance(weight, DTensor) for weight in blocks))
+        return forward(block, x, sites)
+
+    found: list[MPMAE] = []
+    share = sharing.share
+
+    def remembered(model: MPMAE, together: Processes, device: torch.device) -> None:
+        found.append(model)
+        share(model, together, device)
+
+    with mock.patch.object(Block, "forward", watched), mock.patch.object(sharing, "share", remembered):
+        last = pretrain_in_double(config)
+    (config.out / f"{HELD}-{(distributed.started() or ALONE).rank}").write_text(str(most))
+    return last
 
 
 if __name__ == "__main__":

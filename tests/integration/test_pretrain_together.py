@@ -22,7 +22,7 @@ from mmearth_train.distributed import Processes
 from mmearth_train.launch import launch
 from mmearth_train.pretrain import Run, pretrain
 from mmearth_train.pretrained import load_encoder
-from tests.pretraining import ONLY_AT_THE_END, ROOT, command, configure, pretrain_in_double
+from tests.pretraining import HELD, ONLY_AT_THE_END, ROOT, command, configure, pretrain_counting, pretrain_in_double
 from tests.synthetic import make_store
 
 SMALL = {
@@ -106,13 +106,18 @@ def test_two_processes_of_torchrun_in_parts_equal_one_in_single_precision(
 
 
 def test_processes_that_share_weights_out_carry_on_what_one_began(double: PretrainConfig, tmp_path: Path) -> None:
-    """Half the weights, gradients and moments each; in parts, of which the smaller share's last is empty."""
+    """Half the weights, gradients and moments each; in parts, of which the smaller share's last is empty.
+
+    Nobody ever holds the model whole, be it to train, to validate or to draw pictures: at most the block that is
+    computed on and the one that comes next.
+    """
     config = dataclasses.replace(double, out=tmp_path / "shared", weights="shared", micro_batch=1, resume=True)
     config = dataclasses.replace(config, tensorboard=True)
     shutil.copytree(double.out, config.out)
     checkpoint.found(config.out)[-1].unlink()
     (config.out / "encoder.safetensors").unlink()
-    assert launch(pretrain_in_double, config, 2) == checkpoint.found(config.out)[-1]
+    assert launch(pretrain_counting, config, 2) == checkpoint.found(config.out)[-1]
+    assert [int((config.out / f"{HELD}-{rank}").read_text()) in (1, 2) for rank in range(2)] == [True, True]
     assert distance(final(config.out), final(double.out)) < 1e-10
     for ours, theirs in zip(lines(config.out), lines(double.out), strict=True):
         assert ours["tasks"] == pytest.approx(theirs["tasks"], rel=1e-9)
