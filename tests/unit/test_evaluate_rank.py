@@ -28,6 +28,27 @@ def test_copies_count_once_and_constants_not_at_all() -> None:
     assert effective_rank(np.full((5, 4), 0.3)) == 0.0
 
 
+def test_many_rows_in_parts_have_the_spectrum_of_all_at_once() -> None:
+    """Against singular values; variances six orders apart, in single precision as encoders give them."""
+    generator = np.random.default_rng(3)
+    mixed = generator.normal(size=(40_000, 24)) @ (generator.normal(size=(24, 24)) * np.logspace(0, -3, 24)[:, None])
+    features = (1e3 * generator.normal(size=24) + mixed).astype(np.float32)
+    exact = features.astype(np.float64)
+    values = np.linalg.svd((exact - exact.mean(axis=0)) / exact.std(axis=0), compute_uv=False) ** 2
+    share = values / values.sum()
+    assert effective_rank(features) == pytest.approx(np.exp(-(share * np.log(share)).sum()), rel=1e-9)
+    assert effective_rank(features[:0]) == 0.0
+
+
+def test_fewer_rows_than_features_bound_the_rank() -> None:
+    features = np.random.default_rng(4).normal(size=(12, 320))
+    centred = (features - features.mean(axis=0)) / features.std(axis=0)
+    share = np.linalg.svd(centred, compute_uv=False)[:11] ** 2
+    share /= share.sum()
+    assert effective_rank(features) == pytest.approx(np.exp(-(share * np.log(share)).sum()), rel=1e-9)
+    assert effective_rank(features) < 11
+
+
 def test_two_features_of_a_given_correlation() -> None:
     a, b = orthogonal(2).T
     r = 0.6
