@@ -5,15 +5,15 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmearth_data.modalities import Modality
-from mmearth_data.store.files import StoreError, each, sha256, write_atomic
+from mmearth_data.modalities import STORED, Modality
+from mmearth_data.store.files import StoreError, each, sha256, unreadable, write_atomic
 from mmearth_data.store.layout import COMMITS, FORMAT_VERSION
 from mmearth_data.store.objects import ObjectPath, Place, Superseded, at
 
@@ -49,6 +49,11 @@ def table_name(shard: int) -> str:
 def array_file_name(modality: Modality, shard: int) -> str:
     """Path below the store of the one file that holds a shard of a modality."""
     return f"{modality.name}/c/{shard}" + "/0" * (3 if modality.scope == "pixel" else 1)
+
+
+def files_of(shard: int, stored: Sequence[Modality]) -> list[str]:
+    """Paths below the store of everything that a shard of these modalities consists of."""
+    return [table_name(shard), *(array_file_name(modality, shard) for modality in stored)]
 
 
 def is_committed(path: str | Place, shard: int) -> bool:
@@ -92,19 +97,29 @@ def committed_already(path: str | Place, shard: int) -> StoreError:
     return StoreError(f"shard {shard} of {path} is committed, and a committed shard is never rewritten")
 
 
-def read_record(path: str | Place, shard: int) -> CommitRecord:
-    """The commit record of ``shard``; raises StoreError where it is not committed or the record is damaged."""
+def read_record(path: str | Place, shard: int, stored: Sequence[Modality] = STORED) -> CommitRecord:
+    """The commit record of ``shard``, which names the files of these modalities at least.
+
+    Raises StoreError where the shard is not committed, or the record is damaged or that of another shard; Unreadable
+    where the file is not given.
+    """
     file = record_file(path, shard)
     try:
         document = json.loads(file.read_bytes())
         files = {name: FileRecord(int(f["size"]), str(f["sha256"])) for name, f in document["files"].items()}
-        return CommitRecord(int(document["shard"]), files)
+        record = CommitRecord(int(document["shard"]), files)
     except FileNotFoundError:
         raise StoreError(
             f"shard {shard} of {path} is not committed; finish the collection with: mmearth collect --store {path}"
         ) from None
+    except OSError as error:
+        raise unreadable(file, error) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"commit record {file} is damaged; restore it from a copy of the store") from error
+    # One that lies under another's name, or names too little, would leave files that nobody compares with anything.
+    if record.shard != shard or not set(files_of(shard, stored)) <= set(files):
+        raise StoreError(f"commit record {file} is not that of shard {shard}; restore it from a copy of the store")
+    return record
 
 
 def row_tables(path: str | Place, shards: Iterable[int]) -> Iterator[pa.Table]:
@@ -120,6 +135,8 @@ def row_table(path: str | Place, shard: int) -> pa.Table:
         content = file.read_bytes()
     except FileNotFoundError:
         raise StoreError(f"{file} is missing though its shard is committed; restore it from a copy") from None
+    except OSError as error:
+        raise unreadable(file, error) from error
     if sha256(content) != expected.sha256:
         raise StoreError(f"{file} is damaged (its SHA-256 is not the committed one); restore it from a copy")
     return pq.read_table(io.BytesIO(content))

@@ -35,6 +35,10 @@ class StoreError(Exception):
     """Something about a store does not hold; the message is one line: the rule, what was seen, the remedy."""
 
 
+class Unreadable(StoreError):  # noqa: N818 - says what is so
+    """The operating system does not give a file's bytes; nothing follows from that about what they are."""
+
+
 _REMEDIES = {
     errno.ENOSPC: "free some space, then run again",
     errno.EDQUOT: "free some of the quota, then run again",
@@ -49,6 +53,21 @@ def unwritable(path: Place, error: OSError) -> StoreError:
     """The StoreError for an operating system's refusal to write ``path``, with its remedy."""
     remedy = _REMEDIES.get(error.errno or 0, "choose a directory that you may write to, then run again")
     return StoreError(f"cannot write {path}: {error.strerror or error}; {remedy}")
+
+
+_READING_REMEDIES = {
+    errno.EACCES: "let this user read it",
+    errno.EPERM: "let this user read it",
+    errno.EMFILE: "raise the limit of open files (ulimit -n), then run again",
+    errno.ENFILE: "end other processes that keep files open, then run again",
+    errno.EIO: "check the disk, or restore it from a copy",
+}
+
+
+def unreadable(path: Place | str, error: OSError) -> Unreadable:
+    """The StoreError for an operating system's refusal to read ``path``, with its remedy."""
+    remedy = _READING_REMEDIES.get(error.errno or 0, "check the disk and the file's permissions, then run again")
+    return Unreadable(f"cannot read {path}: {error.strerror or error}; {remedy}")
 
 
 def make_directory(path: Place) -> None:

@@ -25,7 +25,7 @@ from mmearth_data.store import rows
 from mmearth_data.store import statistics as store_statistics
 from mmearth_data.store.commits import FileRecord, array_file_name, committed, read_record
 from mmearth_data.store.direct import ChunkError, ChunkReader, chunk_reader
-from mmearth_data.store.files import StoreError, asking, readable, sha256_of_file, zarr_store
+from mmearth_data.store.files import StoreError, asking, readable, sha256_of_file, unreadable, zarr_store
 from mmearth_data.store.layout import LOCATIONS, Layout, read_layout
 from mmearth_data.store.objects import ObjectPath, Place
 from mmearth_data.store.ranged import RangedReader
@@ -46,9 +46,8 @@ class Store:
     (rows, modalities). Rows that are not consolidated are vacant in all of them.
     """
 
-    def __init__(self, layout: Layout, shards: set[int]) -> None:
+    def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._shards = shards
         self._checked: set[tuple[str, int]] = set()
         self._records: dict[int, dict[str, FileRecord]] = {}
         self._ranged: dict[str, RangedReader] = {}
@@ -60,11 +59,28 @@ class Store:
         self.chunk_rows: int = layout.chunk_rows
         self.attrs: dict[str, Any] = layout.attrs
         self.modalities: tuple[str, ...] = tuple(modality.name for modality in layout.modalities)
-        self._read_rows()
-
-    def _read_rows(self) -> None:
         table = self._table()
+        # Listed after the table was read, so that what others commit and consolidate meanwhile is not missed here.
+        self._shards = committed(self.path)
         table = table.filter(pc.less(table["row"], self.rows))
+        self._compare(set((table["row"].to_numpy() // self.shard_rows).tolist()))
+        self._read_rows(table)
+
+    def _compare(self, consolidated: set[int]) -> None:
+        """Tell what the table of all rows has too few, and what it has too many, which is refused as it is read."""
+        if newer := len(self._shards - consolidated):
+            rows = newer * self.shard_rows
+            _log.warning("%d committed rows of %s are not consolidated; run mmearth finalize", rows, self.path)
+        if gone := sorted(consolidated - self._shards):
+            _log.warning(
+                "shard %d and %d others of %s have lost their commit records; restore those from a copy of the store, "
+                "or collect again",
+                gone[0],
+                len(gone) - 1,
+                self.path,
+            )
+
+    def _read_rows(self, table: pa.Table) -> None:
         at, stored = table["row"].to_numpy(), rows.is_stored(table)
 
         def spread(values: NDArray[Any], dtype: str, vacant: float) -> NDArray[Any]:
@@ -87,9 +103,6 @@ class Store:
         self.biome = spread(code("biome", BIOME_NAMES, biome), "uint8", biome)
         self.eco_region = spread(code("ecoregion", ECOREGION_NAMES, eco_region), "uint16", eco_region)
         self.status = spread(status, "uint8", Status.VACANT)
-        newer = len(self._shards) * self.shard_rows - len(at)
-        if newer:
-            _log.warning("%d committed rows of %s are not consolidated; run mmearth finalize", newer, self.path)
 
     def _table(self) -> pa.Table:
         file = self.path / LOCATIONS
@@ -99,6 +112,8 @@ class Store:
         except FileNotFoundError:
             raise StoreError(f"{self.path} is not consolidated; run: mmearth finalize --store {self.path}") from None
         except (OSError, pa.ArrowException, KeyError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise unreadable(file, error) from error
             raise StoreError(f"{file} is damaged; make it again with: mmearth finalize --store {self.path}") from error
 
     def select(self, split: str | None = None) -> NDArray[np.int64]:
@@ -159,7 +174,9 @@ class Store:
                     whole = np.empty((reader.rows, *out.shape[1:]), dtype=out.dtype)
                     decode(chunk, whole)
                     target[:] = whole[low - first : high - first]
-        except (ChunkError, OSError) as error:
+        except OSError as error:
+            raise _not_given(file, error) from error
+        except ChunkError as error:
             raise _undecodable(modality, first, first + reader.rows, str(file), error) from error
 
     def _opened(
@@ -176,6 +193,9 @@ class Store:
             with asking(self.path, "read"):
                 values: NDArray[Any] = self._zarr[modality][start:stop]
         except (ValueError, RuntimeError, OSError) as error:
+            # Decoders raise OSError too, without a number of the operating system's.
+            if isinstance(error, OSError) and error.errno is not None:
+                raise unreadable(self.path / modality, error) from error
             shards = range(start // self.shard_rows, -(-stop // self.shard_rows))
             files = ", ".join(str(self.path / array_file_name(get(modality), shard)) for shard in shards)
             raise _undecodable(modality, start, stop, files, error) from error
@@ -198,17 +218,18 @@ class Store:
                 "finish the collection, then open the store again"
             )
         if shard not in self._records:
-            self._records[shard] = read_record(self.path, shard).files
+            self._records[shard] = read_record(self.path, shard, self._layout.modalities).files
         name = array_file_name(get(modality), shard)
         expected, file = self._records[shard][name], self.path / name
         try:
             size = file.stat().st_size
+            # Another shard's file has sound checksums too, and where it is small easily the same size.
+            same = get(modality).scope == "pixel" or size != expected.size or sha256_of_file(file) == expected.sha256
         except OSError as error:
-            raise StoreError(f"{file} is missing though its shard is committed; restore it from a copy") from error
+            raise _not_given(file, error) from error
         if size != expected.size:
             raise StoreError(f"{file} is torn: {size} bytes of {expected.size}; restore it from a copy")
-        # Another shard's file has sound checksums too, and where it is small easily the same size.
-        if get(modality).scope == "image" and sha256_of_file(file) != expected.sha256:
+        if not same:
             raise StoreError(f"{file} is damaged (its SHA-256 is not the committed one); restore it from a copy")
         self._checked.add((modality, shard))
 
@@ -216,6 +237,13 @@ class Store:
     def statistics(self) -> Statistics:
         """The train split's statistics; raises StoreError where they were not computed."""
         return store_statistics.load(self.path)
+
+
+def _not_given(file: Place, error: OSError) -> StoreError:
+    """The StoreError for a committed file that cannot be read: it is not there, or the operating system refuses."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return StoreError(f"{file} is missing though its shard is committed; restore it from a copy")
+    return unreadable(file, error)
 
 
 def _undecodable(modality: str, start: int, stop: int, files: str, error: Exception) -> StoreError:
@@ -226,4 +254,4 @@ def _undecodable(modality: str, start: int, stop: int, files: str, error: Except
 
 def open_store(path: str | Place) -> Store:
     """Open the store at ``path`` for reading; raises StoreError where there is none that this version can read."""
-    return Store(read_layout(path), committed(path))
+    return Store(read_layout(path))

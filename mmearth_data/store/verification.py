@@ -9,20 +9,21 @@ from functools import partial
 from typing import Literal
 
 from mmearth_data.store.buckets import Refused
-from mmearth_data.store.commits import FileRecord, array_file_name, committed, read_record, table_name
-from mmearth_data.store.files import StoreError, each, files_below, sha256_of_file
+from mmearth_data.store.commits import FileRecord, committed, files_of, read_record
+from mmearth_data.store.files import StoreError, Unreadable, each, files_below, sha256_of_file
 from mmearth_data.store.layout import COMMITS, Layout, read_layout
 from mmearth_data.store.objects import Place, at
 
-Problem = Literal["missing", "torn", "damaged", "foreign", "uncommitted"]
+Problem = Literal["missing", "unreadable", "torn", "damaged", "foreign", "uncommitted"]
 
 
 @dataclass(frozen=True)
 class Finding:
     """One file that is not as it should be; ``file`` is its path below the store.
 
-    missing: a committed file is not there; torn: it has another size; damaged: it has the size but other content;
-    foreign: no part of the store; uncommitted: left by an interrupted write, which the next try overwrites or removes.
+    missing: a committed file is not there; unreadable: the operating system does not give it; torn: it has another
+    size; damaged: it has the size but other content, or is a commit record that is not its shard's; foreign: no part
+    of the store; uncommitted: left by an interrupted write, which the next try overwrites or removes.
     """
 
     problem: Problem
@@ -43,6 +44,8 @@ class Finding:
             return "nothing to do: whoever collects this shard next overwrites or removes it"
         if self.problem == "foreign":
             return "remove it, or move it out of the store"
+        if self.problem == "unreadable":
+            return "check the disk and the file's permissions; where the disk has lost it, restore it from a copy"
         record = f"{COMMITS}/{self._shard:06d}.json"
         return (
             f"restore it from a copy of the store; or remove {record} and collect again, which fetches the shard anew"
@@ -58,9 +61,12 @@ def _committed_files(layout: Layout, shards: set[int], on_shard: Callable[[int, 
     for done, shard in enumerate(sorted(shards)):
         on_shard(done, len(shards))
         try:
-            record = read_record(layout.path, shard)
+            record = read_record(layout.path, shard, layout.modalities)
         except Refused:
             raise
+        except Unreadable:
+            yield Finding("unreadable", f"{COMMITS}/{shard:06d}.json")
+            continue
         except StoreError:
             yield Finding("damaged", f"{COMMITS}/{shard:06d}.json")
             continue
@@ -72,12 +78,13 @@ def _compared(layout: Layout, committed_file: tuple[str, FileRecord]) -> Finding
     name, expected = committed_file
     file = layout.path / name
     try:
-        size = file.stat().st_size
+        if file.stat().st_size != expected.size:
+            return Finding("torn", name)
+        return Finding("damaged", name) if sha256_of_file(file) != expected.sha256 else None
     except (FileNotFoundError, NotADirectoryError):
         return Finding("missing", name)
-    if size != expected.size:
-        return Finding("torn", name)
-    return Finding("damaged", name) if sha256_of_file(file) != expected.sha256 else None
+    except OSError:
+        return Finding("unreadable", name)
 
 
 def _other_files(path: str | Place) -> Iterator[Finding]:
@@ -90,12 +97,9 @@ def _other_files(path: str | Place) -> Iterator[Finding]:
         f"{folder}/{below}" for folder in folders for below in sorted(n for n, _ in files_below(at(path) / folder))
     ]
     layout, shards = read_layout(path), committed(path)
-
-    def files(shard: int) -> list[str]:
-        return [table_name(shard), *(array_file_name(modality, shard) for modality in layout.modalities)]
-
-    known = {name for shard in shards for name in files(shard)}
-    interrupted = {name for shard in range(layout.shards) if shard not in shards for name in files(shard)}
+    known = {name for shard in shards for name in files_of(shard, layout.modalities)}
+    begun = (shard for shard in range(layout.shards) if shard not in shards)
+    interrupted = {name for shard in begun for name in files_of(shard, layout.modalities)}
     own = re.compile(re.escape(COMMITS) + r"/(\d{6,}\.(json|lock)|consolidate\.lock|clock)")
     metadata = {f"{folder}/zarr.json" for folder in folders}
     for name in names:

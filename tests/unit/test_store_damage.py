@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import resource
 import shutil
 from pathlib import Path
 
@@ -175,6 +177,77 @@ def test_a_damaged_commit_record_is_named(path: Path) -> None:
     assert "damaged: _commits/000001.json" in _findings(path)
     with pytest.raises(StoreError, match=r"000001.json is damaged"):
         open_store(path).read("aster", 28, 29)
+
+
+@pytest.mark.parametrize("of", ["another shard", "no files", "another file"])
+def test_a_record_that_is_not_its_shards_hides_no_damage(path: Path, of: str) -> None:
+    record = path / "_commits" / "000001.json"
+    document = json.loads(record.read_text())
+    if of == "another shard":
+        record.write_bytes((path / "_commits" / "000000.json").read_bytes())
+    elif of == "no files":
+        record.write_text(json.dumps(document | {"files": {}}))
+    else:
+        document["files"]["sentinel2/c/7/0/0/0"] = document["files"].pop(FILE)
+        record.write_text(json.dumps(document))
+    _flip(path / FILE, 100)
+    assert _findings(path) == ["damaged: _commits/000001.json"]
+    for work in (lambda: open_store(path).read("sentinel2", 28, 56), lambda: consolidate(path)):
+        with pytest.raises(StoreError, match=r"000001.json is not that of shard 1; restore it from a copy"):
+            work()
+
+
+def test_opening_tells_which_shards_have_lost_their_record_and_which_are_newer_than_the_table(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (path / "_commits" / "000001.json").unlink()
+    store = open_store(path)
+    assert "shard 1 and 0 others of" in caplog.text
+    assert "committed rows" not in caplog.text
+    with pytest.raises(StoreError, match="rows 28 to 56 of .* are not committed"):
+        store.read("aster", int(store.select().max()), 56)
+    resize(path, 84)
+    commit_shard(path, 2, ShardMaker(84, 16, seed=0).shard(2, 28))
+    open_store(path)  # as many commits as the table has shards, but not the same ones
+    assert "28 committed rows of" in caplog.text
+
+
+def test_what_the_operating_system_refuses_is_neither_missing_nor_damaged(path: Path) -> None:
+    """A file that is there and cannot be opened: here a link to itself, elsewhere a permission or a failing disk."""
+    refused = (FILE, "era5/c/1/0", "_commits/000001.parquet")
+    for name in refused:
+        (path / name).unlink()
+        (path / name).symlink_to(path / name)
+    assert set(_findings(path)) == {f"unreadable: {name}" for name in refused}
+    for name in ("sentinel2", "era5"):
+        with pytest.raises(StoreError, match=rf"cannot read .*{name}/c/1/0.*: Too many levels.*; check the disk"):
+            open_store(path).read(name, 28, 56)
+    with pytest.raises(StoreError, match=r"cannot read .*000001.parquet: Too many levels"):
+        consolidate(path)
+    (path / "_commits" / "000001.json").unlink()
+    (path / "_commits" / "000001.json").symlink_to(path / "_commits" / "000001.json")
+    with pytest.raises(StoreError, match=r"cannot read .*000001.json"):
+        row_table(path, 1)
+
+
+def test_too_many_open_files_are_no_damage(path: Path) -> None:
+    store = open_store(path)
+    store.read("sentinel2", 28, 29)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, limits[1]), limits[1]))
+    opened: list[int] = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                opened.append(os.open(os.devnull, os.O_RDONLY))
+        for name in ("sentinel2", "aster"):
+            with pytest.raises(StoreError, match=r"cannot read .*: Too many open files; raise the limit of open files"):
+                store.read(name, 28, 56)
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    store.read("aster", 28, 56)
 
 
 def test_a_damaged_row_table_stops_consolidation_and_leaves_the_old_table(path: Path) -> None:
