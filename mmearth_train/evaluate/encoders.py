@@ -50,10 +50,14 @@ def encoder_file(path: Path) -> Path:
 
 
 def runs_in(path: Path) -> tuple[Path, ...]:
-    """The finished runs in the folder ``path``, in order of name; none where it is a run itself, or a file."""
+    """The finished runs in the folder ``path``, in order of name, seed-2 before seed-10; none where it is no folder of
+    runs but a run itself, or a file.
+    """
     if not path.is_dir() or encoder_file(path).is_file():
         return ()
-    return tuple(sorted(file.parent for file in path.glob(f"*/{FILE_NAME}")))
+    return tuple(
+        sorted((file.parent for file in path.glob(f"*/{FILE_NAME}")), key=lambda run: (len(run.name), run.name))
+    )
 
 
 def compared(paths: Sequence[Path], store: Store, seeds: int) -> tuple[tuple[Entry, ...], int]:

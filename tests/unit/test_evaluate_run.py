@@ -14,6 +14,7 @@ from mmearth_data.modalities import STORED
 from mmearth_data.store import StoreError, open_store
 from mmearth_train.checkpoint import CheckpointError
 from mmearth_train.evaluate import EvaluateConfig, Evaluation, EvaluationError, evaluate, load_evaluation, table
+from mmearth_train.evaluate.encoders import runs_in
 from mmearth_train.evaluate.gather import BandMeans, centre_crop, gather
 from mmearth_train.evaluate.targets import TARGETS, UnknownTargetError, choose
 from mmearth_train.model import MPMAE
@@ -192,6 +193,13 @@ def test_a_result_that_cannot_be_written_is_said_before_anything_is_computed(
     monkeypatch.setattr("mmearth_train.evaluate.run.gather", None)
     with pytest.raises(EvaluationError, match=r"cannot be made .*; choose another --out"):
         evaluate(EvaluateConfig(store=store, checkpoint=runs, out=tmp_path / "file" / "evaluation.json"))
+
+
+def test_runs_in_a_folder_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for seed in (10, 2, 0):
+        (tmp_path / f"seed-{seed}").mkdir()
+        (tmp_path / f"seed-{seed}" / "encoder.safetensors").touch()
+    assert [run.name for run in runs_in(tmp_path)] == ["seed-0", "seed-2", "seed-10"]
 
 
 def test_a_folder_of_runs_is_one_encoder_with_a_run_for_each_seed(store: Path, tmp_path: Path) -> None:
