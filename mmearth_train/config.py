@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -40,6 +41,8 @@ class PretrainConfig:
     """How often each training tile is seen."""
     batch_size: int | None = None
     """Samples per optimisation step; the learning rate grows with it."""
+    base_rate: float | None = None
+    """Learning rate at the end of the warm-up for a batch of 256; for others in proportion."""
     seed: int = 0
     """Seed of weights, order, crops and masks."""
     resume: bool = False
@@ -85,5 +88,8 @@ def recipe_of(config: PretrainConfig) -> Recipe:
     ):
         if value is not None and value < 1:
             raise RunError(f"--{name} is {value}; it must be at least 1")
+    base_rate = recipe.base_rate if config.base_rate is None else config.base_rate
+    if not 0 < base_rate < math.inf:
+        raise RunError(f"--base-rate is {base_rate}; it must be positive, such as the preset's {recipe.base_rate}")
     warmup = min(recipe.warmup_epochs, WARMUP_SHARE * epochs)
-    return replace(recipe, epochs=epochs, batch_size=batch_size, warmup_epochs=warmup)
+    return replace(recipe, epochs=epochs, batch_size=batch_size, warmup_epochs=warmup, base_rate=base_rate)

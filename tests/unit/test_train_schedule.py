@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
+from mmearth_train.config import PretrainConfig, RunError, recipe_of
 from mmearth_train.model import MPMAE
 from mmearth_train.schedule import RECIPES, optimizer
 from mmearth_train.variant import VARIANTS
@@ -23,6 +25,13 @@ def test_the_default_is_the_papers_recipe() -> None:
     assert recipe.rate(120) == pytest.approx(recipe.peak_rate / 2)
     assert recipe.rate(160) == pytest.approx(recipe.peak_rate * (1 + math.cos(0.75 * math.pi)) / 2)
     assert recipe.rate(200) == pytest.approx(0)
+
+
+def test_the_rate_that_is_asked_for_is_that_of_256_samples() -> None:
+    config = PretrainConfig(Path("store"), Path("run"), batch_size=8, base_rate=2.4e-2)
+    assert recipe_of(config).peak_rate == pytest.approx(2.4e-2 * 8 / 256)
+    with pytest.raises(RunError, match=r"^--base-rate is 0\.0; it must be positive, such as the preset's 0\.00015$"):
+        recipe_of(PretrainConfig(Path("store"), Path("run"), base_rate=0.0))
 
 
 def test_matrices_and_kernels_decay_and_vectors_do_not() -> None:
