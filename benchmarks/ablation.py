@@ -11,6 +11,7 @@ stay done.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -24,6 +25,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from typing import Any
 
 import tyro
 from rich.console import Console
@@ -34,6 +36,7 @@ from flows.cli import exit_with
 from flows.emulated import emulator_beside
 from flows.server import prefect_server
 from mmearth_data.completion import is_finalized
+from mmearth_data.emulator import world
 from mmearth_train import metrics, run_lock
 from mmearth_train.config import PretrainConfig, RunError
 from mmearth_train.evaluate import EvaluateConfig, Evaluation, evaluate, load_evaluation
@@ -45,6 +48,8 @@ ARMS = ("sentinel2", "pixel", "image", "all")
 """What each arm predicts, as ``--pretext`` says it."""
 FIXED = ("locations", "tile_size", "epochs", "world")
 """Settings that a folder is begun with; seeds may be added later."""
+TRAINING: dict[str, Any] = {"preset": "demo", "batch_size": 8, "base_rate": 2.4e-2}
+"""How every arm is trained; docs/evaluation.md says how it was chosen."""
 TASKS = ("water_share", "water_present", "built_share", "built_present")
 LOG = "log.txt"
 SETTINGS = "settings.json"
@@ -144,10 +149,10 @@ def _start(settings: AblationSettings, store: Path, job: Job) -> SpawnProcess:
         store=store,
         out=job.out,
         pretext=job.arm,
-        preset="demo",
         epochs=settings.epochs,
-        validate_every=max(1, settings.epochs // 2),
+        validate_every=max(1, settings.epochs // 4),
         seed=job.seed,
+        **TRAINING,
         resume=True,
         device="cpu",
         processes=1,
@@ -200,28 +205,53 @@ def _saved_with_us(processes: dict[Job, SpawnProcess]) -> Iterator[None]:
 
 
 def probe(settings: AblationSettings, store: Path, jobs: Sequence[Job]) -> Evaluation:
-    """Probes of every arm, each one encoder with a run for each seed; not again where they are newer than the runs."""
+    """Probes of every arm, each one encoder with a run for each seed; not again where these runs have been probed."""
     file = settings.out / EVALUATION_FILE
     newest = max((job.out / ENCODER_FILE).stat().st_mtime for job in jobs)
     if file.is_file() and file.stat().st_mtime > newest:
-        return load_evaluation(file)
+        found = load_evaluation(file)
+        if all(len(row.seeds) == settings.seeds for row in found.rows):
+            return found
     arms = tuple(dict.fromkeys(job.out.parent for job in jobs))
     return evaluate(EvaluateConfig(store=store, checkpoint=arms, out=file, task=TASKS, seeds=settings.seeds))
 
 
+def earth() -> str:
+    """A digest of the sources and tables that the emulated Earth is computed from: another one, another Earth."""
+    folder, total = Path(world.__file__).parent, hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".csv")):
+        total.update(f"{path.relative_to(folder)} ".encode() + path.read_bytes())
+    return total.hexdigest()[:16]
+
+
 def adopt(settings: AblationSettings) -> None:
-    """Keep what the folder's runs depend on; AblationError where it holds an ablation of other settings."""
-    settings.out.mkdir(parents=True, exist_ok=True)
-    file, asked = settings.out / SETTINGS, {name: getattr(settings, name) for name in FIXED}
+    """Keep what the folder's tiles and runs depend on; AblationError where those it holds are of something else."""
+    out, file = settings.out, settings.out / SETTINGS
+    out.mkdir(parents=True, exist_ok=True)
+    asked = {name: getattr(settings, name) for name in FIXED}
     if not file.is_file():
-        file.write_text(json.dumps(asked) + "\n")
+        partial = file.with_name(f".{SETTINGS}.{os.getpid()}")
+        partial.write_text(json.dumps({**asked, "earth": earth(), "training": TRAINING}) + "\n")
+        partial.replace(file)
     made = json.loads(file.read_text())
     for name, value in asked.items():
         if made[name] != value:
             option = name.replace("_", "-")
-            raise AblationError(
-                f"{settings.out} was begun with --{option} {made[name]}, not {value}; choose another --out"
-            )
+            raise AblationError(f"{out} was begun with --{option} {made[name]}, not {value}; choose another --out")
+    if made.get("earth") != earth():
+        raise AblationError(f"{out} holds tiles of another emulated Earth than this version's; choose another --out")
+    if made.get("training") != TRAINING:
+        raise AblationError(f"the runs in {out} are trained otherwise than this version does; choose another --out")
+    beyond = [seed for seed in map(_seed, out.glob("runs/*/seed-*")) if seed >= settings.seeds]
+    if beyond:
+        raise AblationError(
+            f"{out} has runs of {max(beyond) + 1} seeds, not {settings.seeds}; give --seeds {max(beyond) + 1}, "
+            f"remove the runs of the others, or choose another --out"
+        )
+
+
+def _seed(run: Path) -> int:
+    return int(run.name.removeprefix("seed-"))
 
 
 def main(settings: AblationSettings) -> int:

@@ -16,6 +16,7 @@ from mmearth_train.evaluate.blocks import block_ids
 from mmearth_train.evaluate.gather import gather
 from mmearth_train.evaluate.results import MAIN_METRIC
 from mmearth_train.evaluate.targets import OCCURS, choose
+from mmearth_train.report.curves import read_metrics
 
 UNTRAINED = "random"
 """What evaluations call the untrained encoder; seed s of it is what seed s of every arm began as."""
@@ -76,6 +77,26 @@ def pretext_losses(runs: Sequence[Path]) -> dict[str, dict[str, Any]]:
     return {name: spread(values) for name, values in shares.items()}
 
 
+def curves(runs: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """An arm's validation score by epoch: losses ÷ their best constants', averaged over its tasks.
+
+    ``training`` is the same of the last epoch's training batches: below the last score by what does not generalise.
+    """
+    found: dict[str, list[float]] = {}
+    for run in runs:
+        seen = read_metrics(run)
+        if seen is None or not seen.validation or not seen.training:
+            continue
+        for line in seen.validation:
+            found.setdefault(f"{line['epoch']:g}", []).append(line["score"])
+        constant = seen.validation[-1]["constant"]
+        late = [line["tasks"] for line in seen.training if line["epoch"] > seen.training[-1]["epoch"] - 1]
+        means = {name: statistics.fmean(tasks[name] for tasks in late if name in tasks) for name in late[-1]}
+        shares = [loss / constant[name] for name, loss in means.items() if constant.get(name, 0) > 0]
+        found.setdefault("training", []).append(statistics.fmean(shares))
+    return {name: spread(values) for name, values in found.items()}
+
+
 def summarise(evaluation: Evaluation, store: Path, runs: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
     """Everything worth keeping, for JSON; ``runs`` are the folders of each arm, seed by seed."""
     last = [metrics.last(run, "train") for own in runs.values() for run in own]
@@ -88,6 +109,7 @@ def summarise(evaluation: Evaluation, store: Path, runs: Mapping[str, Sequence[P
         "skipped": {skipped.target: skipped.reason for skipped in evaluation.skipped},
         "targets": positives(store, names, evaluation.crop),
         "validation_loss_of_best_constant": {arm: pretext_losses(own) for arm, own in runs.items()},
+        "score_by_epoch": {arm: curves(own) for arm, own in runs.items()},
         "effective_rank": {
             encoder.name: {"of": encoder.features, **spread(encoder.effective_rank)} for encoder in evaluation.encoders
         },
@@ -127,7 +149,8 @@ def markdown(found: Mapping[str, Any]) -> str:
     """The result as a page."""
     asked = found["settings"]
     tasks = dict.fromkeys(t for own in found["validation_loss_of_best_constant"].values() for t in own)
-    losses = found["validation_loss_of_best_constant"]
+    losses, by_epoch = found["validation_loss_of_best_constant"], found["score_by_epoch"]
+    epochs = dict.fromkeys(epoch for own in by_epoch.values() for epoch in own)
     parts = [
         "# Ablation of pretext tasks",
         f"World {asked['world']}, {found['tiles']} tiles of {asked['tile_size']} px in {found['blocks']} blocks of "
@@ -151,6 +174,11 @@ def markdown(found: Mapping[str, Any]) -> str:
         _table(
             ["task", *losses],
             [[task, *(_cell(own[task]) if task in own else "" for own in losses.values())] for task in tasks],
+        ),
+        "As it fell: the same averaged over an arm's tasks, by epoch; then the last epoch's training batches.",
+        _table(
+            ["epoch", *by_epoch],
+            [[epoch, *(_cell(own[epoch]) if epoch in own else "" for own in by_epoch.values())] for epoch in epochs],
         ),
         "Effective rank of the pooled features over all tiles.",
         _table(

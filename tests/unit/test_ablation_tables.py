@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.ablation_tables import markdown, pretext_losses, scores, spread
+from benchmarks.ablation_tables import curves, markdown, pretext_losses, scores, spread
 from mmearth_train.evaluate import Evaluation, Row
 from mmearth_train.evaluate.results import EncoderSummary, TargetSummary
 
@@ -67,6 +67,26 @@ def test_losses_are_the_last_ones_as_shares_of_the_constants(tmp_path: Path) -> 
     assert found["aster"]["seeds"] == [0.3, 0.5]
 
 
+def test_curves_are_scores_by_epoch_and_what_the_last_epoch_lost_in_training(tmp_path: Path) -> None:
+    for run, score in (("a", 0.4), ("b", 0.6)):
+        training = [
+            {"split": "train", "step": step, "epoch": step / 4, "tasks": {"aster": loss, "biome": 3.0}}
+            for step, loss in ((3, 80.0), (6, 5.0), (8, 3.0))
+        ]
+        validation = [
+            {"split": "val", "step": step, "epoch": step / 4, "score": value, "tasks": {}, "constant": constant}
+            for step, value, constant in ((0, 1.5, {}), (8, score, {"aster": 10.0, "biome": 5.0}))
+        ]
+        (tmp_path / run).mkdir()
+        text = "".join(json.dumps(line) + "\n" for line in training + validation)
+        (tmp_path / run / "metrics.jsonl").write_text(text)
+    found = curves([tmp_path / "a", tmp_path / "b"])
+    assert list(found) == ["0", "2", "training"]
+    assert found["0"]["seeds"] == [1.5, 1.5]
+    assert found["2"]["mean"] == pytest.approx(0.5)
+    assert found["training"]["seeds"] == pytest.approx([(0.4 + 0.6) / 2] * 2)
+
+
 def test_the_page_has_every_number_and_marks_what_was_seen() -> None:
     page = markdown(
         {
@@ -78,6 +98,10 @@ def test_the_page_has_every_number_and_marks_what_was_seen() -> None:
             "skipped": {"built_share": "all tiles are of one class"},
             "targets": {"water_share": {"tiles": 40, "present": 9, "blocks": 7, "present_in_train": 6}},
             "validation_loss_of_best_constant": {"pixel": {"aster": spread([0.3, 0.5])}, "image": {}},
+            "score_by_epoch": {
+                "pixel": {"0": spread([1.4, 1.6]), "2": spread([0.4, 0.5]), "training": spread([0.3, 0.3])},
+                "image": {"0": spread([1.0, 1.0]), "2": spread([0.9, 0.9])},
+            },
             "effective_rank": {name: {"of": 320, **spread([2.0, 3.0, 4.0])} for name in SEEDS},
         }
     )
@@ -87,5 +111,7 @@ def test_the_page_has_every_number_and_marks_what_was_seen() -> None:
     assert "| water_share (R²) | +0.300 ± 0.173 | +0.100 ± 0.346 |" in lines
     assert "| water_share | 40 | 9 | 7 | 6 |" in lines
     assert "| aster | 0.400 ± 0.141 |  |" in lines
+    assert "| 2 | 0.450 ± 0.071 | 0.900 ± 0.000 |" in lines
+    assert "| training | 0.300 ± 0.000 |  |" in lines
     assert "| untrained | 320 | 3.00 ± 1.00 |" in lines
     assert "built_share is not scored: all tiles are of one class." in lines

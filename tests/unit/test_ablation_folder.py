@@ -1,0 +1,81 @@
+"""An ablation's folder is carried on with what it was begun with, and refused in a line otherwise."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from benchmarks import ablation
+from benchmarks.ablation import AblationError, AblationSettings, adopt
+from mmearth_data.emulator import world
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> AblationSettings:
+    """Three runs of one arm, and the folder's settings."""
+    settings = AblationSettings(out=tmp_path / "out", locations=56, epochs=2)
+    adopt(settings)
+    for seed in range(3):
+        (settings.out / "runs" / "all" / f"seed-{seed}").mkdir(parents=True)
+    return settings
+
+
+def test_the_same_settings_and_further_seeds_carry_on(begun: AblationSettings) -> None:
+    adopt(begun)
+    adopt(dataclasses.replace(begun, seeds=5, workers=7))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"epochs": 3}, r"out was begun with --epochs 2, not 3; choose another --out$"),
+        ({"tile_size": 128}, r"out was begun with --tile-size 64, not 128; choose another --out$"),
+        ({"world": 1}, r"out was begun with --world 0, not 1; choose another --out$"),
+        (
+            {"seeds": 2},
+            r"out has runs of 3 seeds, not 2; give --seeds 3, remove the runs of the others, or choose another --out$",
+        ),
+    ],
+)
+def test_other_settings_and_fewer_seeds_are_refused(
+    begun: AblationSettings, changed: dict[str, int], message: str
+) -> None:
+    with pytest.raises(AblationError, match=message):
+        adopt(dataclasses.replace(begun, **changed))
+
+
+def test_fewer_seeds_are_asked_once_the_other_runs_are_gone(begun: AblationSettings) -> None:
+    shutil.rmtree(begun.out / "runs" / "all" / "seed-2")
+    adopt(dataclasses.replace(begun, seeds=2))
+
+
+def test_tiles_of_another_earth_are_refused(
+    begun: AblationSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte of a table of the world is another world; so is a folder that says nothing of its own."""
+    sources = tmp_path / "world"
+    shutil.copytree(Path(world.__file__).parent, sources, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(world, "__file__", str(sources / "__init__.py"))
+    adopt(begun)
+    with (sources / "ecoregions.csv").open("ab") as table:
+        table.write(b"\n")
+    message = r"out holds tiles of another emulated Earth than this version's; choose another --out$"
+    with pytest.raises(AblationError, match=message):
+        adopt(begun)
+    monkeypatch.undo()
+    adopt(begun)
+    file = begun.out / ablation.SETTINGS
+    made = json.loads(file.read_text())
+    file.write_text(json.dumps({name: made[name] for name in ablation.FIXED}))
+    with pytest.raises(AblationError, match=message):
+        adopt(begun)
+
+
+def test_runs_that_were_trained_otherwise_are_refused(begun: AblationSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ablation.TRAINING, "batch_size", 4096)
+    with pytest.raises(AblationError, match=r"the runs in .+ are trained otherwise than this version does"):
+        adopt(begun)
