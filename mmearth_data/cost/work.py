@@ -10,7 +10,7 @@ from mmearth_data.cost.estimate import Work
 from mmearth_data.location import read_locations
 from mmearth_data.modalities import Modality, stored_with
 from mmearth_data.plan import Plan, Summary
-from mmearth_data.plan.plan import BATCH_LOCATIONS
+from mmearth_data.plan.resolution import BATCH_LOCATIONS
 from mmearth_data.store.objects import Place
 
 

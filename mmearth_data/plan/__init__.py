@@ -1,8 +1,8 @@
 """The plan of a store: what was resolved for each location, and which location each row of the store is for.
 
-``Plan`` (plan.py) keeps it in the folder ``_plan`` of the store; ``parts`` joins the tables it adopted,
-``acquisitions`` reads and writes what was resolved, ``slots`` says who gets which row, ``given_up`` whom a person
-decided to go past, ``progress`` how far it is.
+``Plan`` (plan.py) keeps it in the folder ``_plan`` of the store; ``parts`` joins the tables it adopted, ``resolution``
+knows what was resolved (``acquisitions`` is its file format), ``slots`` says who gets which row, ``rounds`` keeps that,
+``outcomes`` reads what came of it, ``given_up`` whom a person decided to go past, ``progress`` how far it is.
 """
 
 from mmearth_data.adopted import PlanError

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from mmearth_data.source import Acquisition, RadarPass, Resolved
 from mmearth_data.store.files import readable, write_atomic
@@ -53,29 +55,29 @@ def write(resolved: Sequence[Resolved], path: Place) -> None:
     write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)
 
 
-def intact(path: Place, rows: int) -> bool:
-    """Whether a batch was saved: its footer is readable and names this schema and that many rows."""
+def read_available(path: Place) -> tuple[NDArray[np.int64], NDArray[np.bool_]] | None:
+    """Of a saved batch the location ids, in order, and whether each has an acquisition; None where it is not whole."""
     try:
-        metadata = pq.read_metadata(readable(path))
+        with pq.ParquetFile(readable(path)) as file:
+            if not file.schema_arrow.equals(SCHEMA):
+                return None
+            table = file.read(columns=["location_id", "available"], use_threads=False)
     except (OSError, pa.ArrowInvalid):
-        return False
-    return bool(metadata.num_rows == rows and metadata.schema.to_arrow_schema().equals(SCHEMA))
+        return None
+    return table["location_id"].to_numpy(), table["available"].to_numpy()
 
 
-def read_available(path: Place) -> pa.ChunkedArray:
-    """Of each location of one batch, in order, whether it has an acquisition."""
-    with pq.ParquetFile(readable(path)) as file:
-        return file.read(columns=["available"], use_threads=False)["available"]
-
-
-def read(path: Place, wanted: set[int]) -> dict[int, tuple[Acquisition, ...]]:
-    """The acquisitions of the wanted locations of one batch, in the order they are tried."""
+def read_table(path: Place) -> pa.Table:
+    """All that was saved of one batch."""
     with pq.ParquetFile(readable(path)) as file:  # small files: half the time of what reads data sets
-        table = file.read(use_threads=False)
-    keep = [index for index, found in enumerate(table["location_id"].to_pylist()) if found in wanted]
+        return file.read(use_threads=False)
+
+
+def by_location(table: pa.Table) -> dict[int, tuple[Acquisition, ...]]:
+    """The acquisitions of each location of a table, in the order they are tried."""
     return {
         row["location_id"]: tuple(_acquisition(row["location_id"], fields) for fields in row["acquisitions"])
-        for row in table.take(keep).to_pylist()
+        for row in table.to_pylist()
     }
 
 

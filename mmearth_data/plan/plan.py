@@ -2,8 +2,8 @@
 
     DIR/_plan/plan.json               the adopted tables and the rows per shard: written last when adopting one
     DIR/_plan/locations.parquet       the first adopted table, byte for byte; locations-01.parquet … longer ones
-    DIR/_plan/resolved/NNNNN.parquet  acquisitions of one batch of locations, in the plan's order (parts.py)
-    DIR/_plan/round-NN.parquet        the rows that round NN gave out, and to whom
+    DIR/_plan/resolved/NNNNN.parquet  acquisitions of one batch of locations (resolution.py)
+    DIR/_plan/round-NN.parquet        the rows that round NN gave out, and to whom (rounds.py)
     DIR/_plan/given-up.json           locations to go past (given_up.py)
     DIR/_plan/account/                what it has cost (mmearth_data/cost/account.py)
 
@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,8 +23,6 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mmearth_data import grid
 from mmearth_data.adopted import AdoptedTables, PlanError, read_adopted, write_adopted
@@ -33,25 +30,21 @@ from mmearth_data.location import COLUMNS, read_locations
 from mmearth_data.modalities import Modality, stored_with
 from mmearth_data.plan import acquisitions
 from mmearth_data.plan.given_up import give_up
-from mmearth_data.plan.parts import Part, Parts, check_contains
+from mmearth_data.plan.outcomes import Outcomes
+from mmearth_data.plan.parts import Parts, check_contains
 from mmearth_data.plan.progress import Summary, stratum_summaries
-from mmearth_data.plan.slots import MAX_SHARD_ROWS, VACANT, BoolArray, IndexArray, first_round, later_round, shard_rows
+from mmearth_data.plan.resolution import Resolution
+from mmearth_data.plan.rounds import Rounds
+from mmearth_data.plan.slots import MAX_SHARD_ROWS, VACANT, IndexArray, first_round, later_round, shard_rows
 from mmearth_data.source import Acquisition, Location, Resolved
 from mmearth_data.store import layout, shards
-from mmearth_data.store.files import each, make_directory, readable, remove_left_overs, write_atomic
+from mmearth_data.store.files import make_directory, remove_left_overs, write_atomic
 from mmearth_data.store.locking import exclusive
 from mmearth_data.store.objects import Place, at
-from mmearth_data.store.rows import is_stored
 
 logger = logging.getLogger(__name__)
 
-BATCH_LOCATIONS = 100
-"""Locations resolved at once at most: batch n holds the plan's n-th 100, and none of two tables."""
 _DIGEST = "location_table_sha256"
-_PART = b"table"
-"""Key of a round's metadata: which of the plan's tables it is for; the first where there is none."""
-_ROUND = re.compile(r"round-\d{2,}\.parquet")
-_ROUND_SCHEMA = pa.schema([("row", pa.int64()), ("shard", pa.int32()), ("location_id", pa.int64())])
 
 
 @dataclass(frozen=True)
@@ -179,45 +172,33 @@ class Plan:
     @property
     def batches(self) -> int:
         """Number of batches the locations are resolved in."""
-        return len(self._batches)
+        return self._resolution.batches
 
     def batch(self, number: int) -> tuple[Location, ...]:
         """The locations of one batch."""
-        part = self.table.iloc[self._batches[number]]
-        return tuple(Location(int(i), int(y)) for i, y in zip(part["location_id"], part["year"], strict=True))
+        return self._resolution.batch(number)
 
     def unresolved(self) -> tuple[int, ...]:
-        """Batches that are not saved, or not intact."""
-        numbers = range(self.batches)
-        resolved = each(self.store, self.is_resolved, numbers)
-        return tuple(number for number, there in zip(numbers, resolved, strict=True) if not there)
+        """Batches that are not saved, not intact, or saved of other locations."""
+        return self._resolution.missing()
 
     def is_resolved(self, number: int) -> bool:
-        """Whether a batch is saved, and intact; one that was seen to be is not read again."""
-        if number not in self._seen_resolved:
-            if not acquisitions.intact(self._batch_file(number), len(self._batches[number])):
-                return False
-            self._seen_resolved.add(number)
-        return True
+        """Whether a batch is saved, and intact."""
+        return self._resolution.is_saved(number)
 
     def save_resolved(self, number: int, resolved: Sequence[Resolved]) -> None:
         """Save what was resolved for one batch; it must be for the batch's locations, in their order."""
-        if [entry.location_id for entry in resolved] != [place.location_id for place in self.batch(number)]:
-            raise PlanError(f"what was resolved is not batch {number} of the plan; resolve Plan.batch({number})")
-        acquisitions.write(resolved, self._batch_file(number))
-
-    def _batch_file(self, number: int) -> Place:
-        return self.store / "_plan" / "resolved" / f"{number:05d}.parquet"
+        self._resolution.save(number, resolved)
 
     # -- rounds
 
     def rounds(self) -> int:
         """Rounds planned so far, those for longer tables than this plan knows left out."""
-        return sum(part < len(self.parts.parts) for part in self._parts_of_rounds())
+        return self._rounds.count()
 
     def pending(self) -> tuple[int, ...]:
         """Shards that were given out and are not committed, in order."""
-        planned = {int(shard) for number in range(self.rounds()) for shard in self._round(number)["shard"].unique()}
+        planned = {int(shard) for shard in self._rounds.given()["shard"].unique()}
         return tuple(sorted(planned - shards.committed(self.store)))
 
     def next_round(self) -> tuple[int, ...] | None:
@@ -229,60 +210,49 @@ class Plan:
         with exclusive(self.store / "_plan" / "lock"):
             if waiting := self.pending():
                 return waiting
-            if missing := self.unresolved():
-                raise PlanError(
-                    f"{len(missing)} batches of locations are unresolved; resolve them before planning a round"
-                )
-            number = len(self._parts_of_rounds())
-            first_row = sum(len(self._round(earlier)) for earlier in range(number))
+            number = len(self._rounds.parts())
+            first_row = sum(len(self._rounds.read(earlier)) for earlier in range(number))
             part, picks = self._picks(number)
             if not len(picks):
                 return None
-            rows = first_row + np.arange(len(picks))
-            columns = [rows, rows // self.rows_per_shard, np.where(picks == VACANT, 0, self.parts.ids[picks])]
-            metadata = {_PART: str(part).encode()} if part else None
-            table = pa.table(columns, schema=_ROUND_SCHEMA.with_metadata(metadata))
             layout.resize(self.store, first_row + len(picks))
-            acquisitions.write_table(table, self._round_file(number))
-        result = tuple(int(shard) for shard in np.unique(rows // self.rows_per_shard))
+            location_ids = np.where(picks == VACANT, 0, self.parts.ids[picks])
+            self._rounds.write(number, part, location_ids, first_row, self.rows_per_shard)
+        result = tuple(int(shard) for shard in self._rounds.read(number)["shard"].unique())
         logger.info("round %d: %d locations in %d shards", number, int((picks != VACANT).sum()), len(result))
         return result
 
     def tiles(self, shards: Iterable[int]) -> int:
         """Number of locations that these shards were given to."""
-        given = self._given()
-        return int((given["shard"].isin(set(shards)) & (given["location_id"] != 0)).sum())
+        return self._rounds.tiles(shards)
 
     def give_up(self, location_ids: Iterable[int]) -> None:
         """Go past these locations of shards that are not committed; raises what ``plan.given_up`` says."""
-        given = self._given()
+        given = self._rounds.given()
         shard_of = dict(zip(given["location_id"].tolist(), given["shard"].tolist(), strict=True))
         shard_of.pop(0, None)
         give_up(self.store, location_ids, shard_of)
 
     def spec(self, shard: int) -> ShardSpec:
         """The slots of one shard, with their locations and acquisitions."""
-        for number in range(self.rounds()):
-            given = self._round(number)
-            part = given[given["shard"] == shard]
-            if len(part):
-                follows = self.parts.parts[given.attrs["part"]]
-                slots = self._slots(part["row"].to_list(), part["location_id"].to_list(), follows)
-                return ShardSpec(shard=shard, round=number, slots=slots)
-        raise PlanError(f"shard {shard} was not given out; the plan has {self.rounds()} rounds")
+        found = self._rounds.of_shard(shard)
+        if found is None:
+            raise PlanError(f"shard {shard} was not given out; the plan has {self.rounds()} rounds")
+        number, given = found
+        return ShardSpec(shard=shard, round=number, slots=self._slots(given))
 
     def summary(self) -> Summary:
         """How far the plan is, counted on committed shards."""
-        missing, given = set(self.unresolved()), self._given()
+        missing, given = set(self.unresolved()), self._rounds.given()
         planned = set(given["shard"].tolist())
         done = planned & shards.committed(self.store)
         part = self.parts.parts[-1]
-        stored, gave_way = self._outcomes(part)
-        untried = np.zeros(len(self.table), dtype=np.bool_) if missing else self._available.copy()
+        stored, gave_way = self._outcomes.of(part)
+        untried = np.zeros(len(self.table), dtype=np.bool_) if missing else self._resolution.available
         untried &= ~np.isin(self.parts.ids, given["location_id"])
         return Summary(
             locations=len(self.table),
-            resolved=sum(len(self._batches[n]) for n in range(self.batches) if n not in missing),
+            resolved=sum(self._resolution.size(n) for n in range(self.batches) if n not in missing),
             rounds=self.rounds(),
             shards=len(planned),
             committed=len(done),
@@ -298,11 +268,11 @@ class Plan:
 
     def _picks(self, number: int) -> tuple[int, IndexArray]:
         """Whom the next round, of that number, gives its rows to, and for which table; for none where all is done."""
-        available = self._available
-        used = np.isin(self.parts.ids, self._given()["location_id"])
-        begun = max(self._parts_of_rounds(), default=-1)  # what shorter tables asked for was done before
+        available = self._resolution.available
+        used = np.isin(self.parts.ids, self._rounds.given()["location_id"])
+        begun = max(self._rounds.parts(), default=-1)  # what shorter tables asked for was done before
         for index, part in list(enumerate(self.parts.parts))[max(begun, 0) :]:
-            free, given, stored = available[: part.end], used[: part.end], self._outcomes(part)[0]
+            free, given, stored = available[: part.end], used[: part.end], self._outcomes.of(part)[0]
             if index == begun:
                 picks = later_round(part.strata, free, given, stored, self.rows_per_shard, part.seed, number)
             else:
@@ -311,84 +281,31 @@ class Plan:
                 return index, picks
         return 0, np.empty(0, dtype=np.int64)
 
-    def _round_file(self, number: int) -> Place:
-        return self.store / "_plan" / f"round-{number:02d}.parquet"
-
-    def _parts_of_rounds(self) -> list[int]:
-        """Of every round that was planned, by whomever, which table it is for."""
-        rounds = sum(_ROUND.fullmatch(entry.name) is not None for entry in (self.store / "_plan").iterdir())
-        return [self._round(number).attrs["part"] for number in range(rounds)]
-
-    def _round(self, number: int) -> pd.DataFrame:
-        if number not in self._rounds_read:
-            table = pq.read_table(readable(self._round_file(number)))
-            found = table.cast(_ROUND_SCHEMA).to_pandas()
-            found.attrs["part"] = int((table.schema.metadata or {}).get(_PART, b"0"))
-            self._rounds_read[number] = found
-        return self._rounds_read[number]
-
-    def _given(self) -> pd.DataFrame:
-        """The rows of every round planned so far."""
-        empty: pd.DataFrame = _ROUND_SCHEMA.empty_table().to_pandas()
-        return pd.concat([empty, *(self._round(number) for number in range(self.rounds()))], ignore_index=True)
-
-    def _outcomes(self, part: Part) -> tuple[IndexArray, IndexArray]:
-        """Of a table's locations in committed shards, those stored and those that gave way, per stratum."""
-        counts = np.zeros((2, len(part.names)), dtype=np.int64)
-        for ids, stored in self._committed_rows():
-            index = self.parts.find(ids)
-            of_part = index < part.end
-            stratum = part.strata.stratum[index[of_part]]
-            np.add.at(counts, ((~stored[of_part]).astype(np.int64), stratum), 1)
-        return counts[0], counts[1]
-
-    def _committed_rows(self) -> Iterator[tuple[IndexArray, BoolArray]]:
-        """Shard by shard, the ids of the locations in it and whether each is stored."""
-        for table in shards.row_tables(self.store, sorted(shards.committed(self.store))):
-            ids = table["location_id"].to_numpy()
-            yield ids[ids != 0], is_stored(table)[ids != 0]
-
-    # -- lookups
-
-    @cached_property
-    def _rounds_read(self) -> dict[int, pd.DataFrame]:
-        """Tables of rounds by number: once written they never change."""
-        return {}
-
-    @cached_property
-    def _seen_resolved(self) -> set[int]:
-        """Batches that were seen saved and intact: a bucket's are read whole to tell, and they never change."""
-        return set()
-
-    @cached_property
-    def _batches(self) -> tuple[range, ...]:
-        """Of each batch, the locations in it."""
-        return self.parts.batch_ranges(BATCH_LOCATIONS)
-
-    @cached_property
-    def _available(self) -> BoolArray:
-        """Which locations have an acquisition; every batch must be resolved, and then that never changes."""
-        files = map(self._batch_file, range(self.batches))
-        batches = list(each(self.store, acquisitions.read_available, files))
-        return np.concatenate([batch.to_numpy() for batch in batches]).astype(np.bool_)
-
-    def _slots(self, rows: list[int], location_ids: list[int], part: Part) -> tuple[Slot, ...]:
-        filled = np.array([i for i in location_ids if i], dtype=np.int64)
-        index = self.parts.index_of(filled)
+    def _slots(self, given: pd.DataFrame) -> tuple[Slot, ...]:
+        part = self.parts.parts[given.attrs["part"]]
+        location_ids = given["location_id"].tolist()
+        index = self.parts.index_of(np.array([i for i in location_ids if i], dtype=np.int64))
         described = self.table.iloc[index][list(COLUMNS)].assign(reserve=part.reserve[index])
         places = {int(record["location_id"]): record for record in described.to_dict("records")}
-        batch = np.searchsorted([batch.start for batch in self._batches], index, side="right") - 1
-
-        def read(number: int) -> dict[int, tuple[Acquisition, ...]]:
-            return acquisitions.read(self._batch_file(number), set(filled[batch == number].tolist()))
-
         found: dict[int, tuple[Acquisition, ...]] = {}
-        for some in each(self.store, read, np.unique(batch).tolist()):
-            found |= some
+        for some in self._resolution.rows_of(index):
+            found |= acquisitions.by_location(some)
         return tuple(
-            Slot(row, places.get(location_id), found.get(location_id, ()))
-            for row, location_id in zip(rows, location_ids, strict=True)
+            Slot(row, places[location_id], found[location_id]) if location_id else Slot(row, None, ())
+            for row, location_id in zip(given["row"].tolist(), location_ids, strict=True)
         )
+
+    @cached_property
+    def _resolution(self) -> Resolution:
+        return Resolution(self.store / "_plan" / "resolved", self.parts)
+
+    @cached_property
+    def _rounds(self) -> Rounds:
+        return Rounds(self.store / "_plan", len(self.parts.parts))
+
+    @cached_property
+    def _outcomes(self) -> Outcomes:
+        return Outcomes(self.store, self.parts)
 
 
 def _keep(folder: Place, adopted: AdoptedTables, content: bytes) -> None:

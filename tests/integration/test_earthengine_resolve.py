@@ -21,7 +21,7 @@ from mmearth_data.earthengine.errors import TooLarge
 from mmearth_data.earthengine.session import connect
 from mmearth_data.emulator import limits, world
 from mmearth_data.emulator.assets import ImageAsset
-from mmearth_data.plan.plan import BATCH_LOCATIONS
+from mmearth_data.plan.resolution import BATCH_LOCATIONS
 from mmearth_data.source import Acquisition, Corrupt, Location, Resolved
 from tests.emulated import Running, start_emulator
 

@@ -7,11 +7,12 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from mmearth_data.location import LocationTableError
 from mmearth_data.plan import Plan, PlanError
-from mmearth_data.plan.plan import BATCH_LOCATIONS
+from mmearth_data.plan.resolution import BATCH_LOCATIONS
 from mmearth_data.source import Resolved
 from mmearth_data.store import layout
 from mmearth_data.store.files import StoreError
@@ -75,7 +76,7 @@ def test_what_was_resolved_reads_back_equal(plan: Plan) -> None:
 
 
 def test_batches_that_are_damaged_or_missing_are_resolved_again(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmearth_data.plan.plan.BATCH_LOCATIONS", 60)
+    monkeypatch.setattr("mmearth_data.plan.resolution.BATCH_LOCATIONS", 60)
     source = FormulaSource()
     resolve_all(plan, source)
     folder = plan.store / "_plan" / "resolved"
@@ -87,6 +88,35 @@ def test_batches_that_are_damaged_or_missing_are_resolved_again(plan: Plan, monk
         plan.next_round()
     resolve_all(plan, source)
     assert (folder / "00001.parquet").read_bytes() == whole
+
+
+def test_a_batch_of_other_locations_is_resolved_anew_however_many_they_are(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of 100 locations, batches of 40 and of 60 both have 40 in the second one."""
+    source = FormulaSource()
+    monkeypatch.setattr("mmearth_data.plan.resolution.BATCH_LOCATIONS", 40)
+    resolve_all(Plan.open(plan.store), source)
+    monkeypatch.setattr("mmearth_data.plan.resolution.BATCH_LOCATIONS", 60)
+    longer = Plan.open(plan.store)
+    assert [len(longer.batch(number)) for number in range(longer.batches)] == [60, 40]
+    saved = pq.read_table(plan.store / "_plan" / "resolved" / "00001.parquet")
+    assert saved.num_rows == 40
+    assert longer.unresolved() == (0, 1)
+    assert longer.unresolved() == (0, 1)
+    (line,) = [record.message for record in caplog.records if "other locations" in record.message]
+    assert line.startswith("2 of the batches in ")
+    with pytest.raises(PlanError, match="2 batches of locations are unresolved"):
+        longer.next_round()
+    resolve_all(longer, source)
+    assert longer.unresolved() == ()
+    longer.next_round()
+    expected = {
+        place.location_id: source.resolve([place])[0].acquisitions for n in range(2) for place in longer.batch(n)
+    }
+    slots = [slot for shard in longer.pending() for slot in longer.spec(shard).slots if slot.location]
+    assert len(slots) == 80
+    assert all(repr(slot.acquisitions) == repr(expected[slot.location["location_id"]]) for slot in slots)
 
 
 def test_only_the_batchs_own_locations_are_saved(plan: Plan) -> None:

@@ -19,7 +19,7 @@ from mmearth_data.collection import collect_shard, resolve_plan
 from mmearth_data.plan import Plan, PlanError
 from mmearth_data.plan.parts import Parts
 from mmearth_data.status import status
-from mmearth_data.store import consolidate, layout, shards
+from mmearth_data.store import StoreError, consolidate, layout, shards
 from tests.collecting import FormulaSource, location_table
 from tests.stores import content
 
@@ -114,7 +114,7 @@ def test_rows_say_of_a_location_what_the_table_said_that_it_was_chosen_by(
     reserves = {name: set(frame.loc[frame["reserve"], "location_id"]) for name, frame in tables(short, long).items()}
     for shard in sorted(shards.committed(store)):
         number = plan.spec(shard).round
-        longer = number >= min(n for n in range(plan.rounds()) if plan._parts_of_rounds()[n] == 1)
+        longer = number >= min(n for n in range(plan.rounds()) if plan._rounds.parts()[n] == 1)
         for row in shards.row_table(store, shard).to_pylist():
             if row["location_id"]:
                 assert row["reserve"] == (row["location_id"] in reserves["long" if longer else "short"])
@@ -122,6 +122,17 @@ def test_rows_say_of_a_location_what_the_table_said_that_it_was_chosen_by(
 
 def tables(short: Path, long: Path) -> dict[str, gpd.GeoDataFrame]:
     return {"short": gpd.read_parquet(short), "long": gpd.read_parquet(long)}
+
+
+def test_the_row_table_of_a_committed_shard_is_read_once(tmp_path: Path, short: Path, source: FormulaSource) -> None:
+    plan = prepare(tmp_path / "store", short)
+    work(plan, source)
+    before = plan.summary()
+    for table in (plan.store / "_commits").glob("*.parquet"):
+        table.unlink()
+    assert plan.summary() == before
+    with pytest.raises(StoreError, match="is missing though its shard is committed"):
+        Plan.open(plan.store).summary()
 
 
 def test_every_shard_of_what_is_added_holds_each_stratum_equally_often(tmp_path: Path, short: Path, long: Path) -> None:
