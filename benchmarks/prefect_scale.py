@@ -51,7 +51,7 @@ def measure(shards: int, per_second: float, api: str, home: Path) -> None:
     @flow(name="collect")
     def simulated() -> str:
         settings = CollectSettings(locations=home, store=home)
-        with run_progress("collect", shards * ROWS, "collect-progress") as progress:
+        with run_progress("collect", shards * ROWS, "collect-progress", "tiles tried") as progress:
             run = flows.shards.Run(settings, plan, source, session, progress, threading.Event())
             with flows.shards.shard_runner(settings) as runner:
                 failures = flows.shards.collect_round(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Event
@@ -10,23 +12,25 @@ from threading import Event
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.artifacts import keep_image, keep_table, publish_table, run_progress
+from flows.artifacts import keep_picture, keep_table, publish_table, run_progress
 from flows.events import COMPLETE, announce
 from flows.interruption import interruptible
 from flows.ledger import Ledger
 from flows.quota import ensure_limit, limit_name, occupied
 from flows.settings import CollectSettings
 from flows.shards import Run, collect_round, connected, shard_runner
-from mmearth_data.absences import absences_by_biome
+from mmearth_data.absences import BiomeAbsences, absences_by_biome
 from mmearth_data.collection import ShardReport, resolve_plan
 from mmearth_data.completion import is_finalized
 from mmearth_data.earthengine.session import EarthEngineSource
-from mmearth_data.plan import Plan, Summary
+from mmearth_data.plan import Plan, StratumSummary, Summary
 from mmearth_data.report.mosaic import mosaic
 from mmearth_data.store import consolidate
 
 MOSAIC_SECONDS = 300.0
 """How often, at most, a picture of fresh tiles is published."""
+SHARDS_PICTURED = 8
+"""How many shards back its tiles may come from, where the newest have few."""
 
 
 class IncompleteError(RuntimeError):
@@ -41,7 +45,7 @@ def resolve(run: Run) -> int:
     )
 
 
-@flow(name="collect")
+@flow(name="collect", flow_run_name="{settings.store}")
 def collect(settings: CollectSettings) -> Path:
     """Collect every location of a table into a store, carrying on where an earlier run stopped; returns the store.
 
@@ -58,7 +62,9 @@ def collect(settings: CollectSettings) -> Path:
     with interruptible(stop), ExitStack() as quota:
         quota.enter_context(occupied(limit, settings.workers))
         batches = len(plan.unresolved())
-        with run_progress("resolve", batches, "resolve-progress", lambda: ledger.words(source.requests)) as progress:
+        with run_progress(
+            "resolve", batches, "resolve-progress", "batches", lambda: ledger.words(source.requests)
+        ) as progress:
             resolve(Run(settings, plan, source, ledger.session, progress, stop))
             ledger.session.keep(now=True)
         if settings.dask:
@@ -82,7 +88,8 @@ def _collect_rounds(
     """
     sent_by_shards = 0
     drawn = -MOSAIC_SECONDS
-    latest: int | None = None
+    fresh: deque[int] = deque(maxlen=SHARDS_PICTURED)
+    pictured: int | None = None
 
     def requests() -> int:
         return sent_by_shards if settings.dask else source.requests
@@ -90,19 +97,22 @@ def _collect_rounds(
     def cost() -> str:
         return ledger.words(requests())
 
-    with run_progress("collect", 0, "collect-progress", cost) as progress, shard_runner(settings) as runner:
+    with (
+        run_progress("collect", 0, "collect-progress", "tiles tried", cost) as progress,
+        shard_runner(settings) as runner,
+    ):
         run = Run(settings, plan, source, ledger.session, progress, stop)
 
         def committed(report: ShardReport) -> None:
-            nonlocal sent_by_shards, drawn, latest
+            nonlocal sent_by_shards, drawn, pictured
             sent_by_shards += report.requests
             if settings.dask or not report.committed_here:
                 progress.advance(plan.tiles([report.shard]))
-            latest = report.shard
+            fresh.appendleft(report.shard)
             ledger.ask_now_and_then()
             if time.monotonic() - drawn > MOSAIC_SECONDS:
-                _show(settings, latest)
-                drawn, latest = time.monotonic(), None
+                _show(settings, fresh)
+                drawn, pictured = time.monotonic(), report.shard
 
         while True:
             shards = plan.pending() or plan.next_round()
@@ -114,16 +124,16 @@ def _collect_rounds(
                     f"{len(failures)} of {len(shards)} shards are not committed ({'; '.join(failures)}); "
                     "run the same command again to try them"
                 )
-    if latest is not None:
-        _show(settings, latest)
+    if fresh and fresh[0] != pictured:
+        _show(settings, fresh)
     return requests()
 
 
-def _show(settings: CollectSettings, shard: int) -> None:
-    """Publish a picture of a shard's first tiles."""
-    picture = mosaic(settings.store, shard)
+def _show(settings: CollectSettings, fresh: Sequence[int]) -> None:
+    """Publish a picture of the first tiles of the shards committed last, the newest first."""
+    picture = mosaic(settings.store, fresh)
     if picture is not None:
-        keep_image("fresh-tiles", f"Fresh tiles: the first of shard {shard} in natural colours", picture)
+        keep_picture("fresh-tiles", f"Fresh tiles in natural colours, those of shard {fresh[0]} first", picture)
 
 
 def _publish(settings: CollectSettings, plan: Plan, requests: int, ledger: Ledger) -> None:
@@ -134,35 +144,43 @@ def _publish(settings: CollectSettings, plan: Plan, requests: int, ledger: Ledge
     summary = plan.summary()
     title = f"{summary.stored} tiles stored; {requests} requests in this run"
     publish_table("collect", title, _balance(summary))
-    keep_table("absences", "Locations that gave way, and modalities absent from tiles, by reason", _absences(settings))
+    keep_table(
+        "absences", "Tiles, locations that gave way, then modalities absent from tiles, by reason", _absences(settings)
+    )
     ledger.show_account(summary.stored)
     if plan.is_whole() and not is_finalized(settings.store):
         announce(COMPLETE, settings.store, stored=summary.stored, owed=summary.quota)
 
 
 def _balance(summary: Summary) -> list[dict[str, object]]:
-    """One row per biome: tiles stored of those owed in each year, locations that gave way, strata that ran dry."""
+    """One row per biome, and one for all: tiles stored of those owed by year, locations that gave way, dry strata."""
     years = sorted({stratum.year for stratum in summary.strata})
-    rows: dict[str, dict[str, object]] = {}
-    for stratum in summary.strata:
-        row = rows.setdefault(stratum.biome, {"biome": stratum.biome, **{str(year): "" for year in years}})
-        row[str(stratum.year)] = f"{stratum.stored}/{stratum.quota}"
-    for biome, row in rows.items():
-        row["gave way"] = sum(stratum.gave_way for stratum in summary.strata if stratum.biome == biome)
-        row["run dry"] = sum(stratum.dry for stratum in summary.strata if stratum.biome == biome)
-    return list(rows.values())
+    rows = {
+        stratum.biome: [other for other in summary.strata if other.biome == stratum.biome] for stratum in summary.strata
+    }
+    return [
+        {"biome": biome}
+        | {str(year): _stored_of_owed([stratum for stratum in strata if stratum.year == year]) for year in years}
+        | {"gave way": sum(stratum.gave_way for stratum in strata), "run dry": sum(stratum.dry for stratum in strata)}
+        for biome, strata in [*rows.items(), ("all", summary.strata)]
+    ]
+
+
+def _stored_of_owed(strata: Sequence[StratumSummary]) -> str:
+    return f"{sum(stratum.stored for stratum in strata)}/{sum(stratum.quota for stratum in strata)}"
 
 
 def _absences(settings: CollectSettings) -> list[dict[str, object]]:
-    """One row per biome: tiles, locations that gave way by reason, and modalities absent from tiles by reason."""
+    """One row per biome, and one for all: tiles; by reason, locations that gave way and modalities that are absent."""
     by_biome = absences_by_biome(settings.store)
-    refusals = sorted({reason for counts in by_biome.values() for reason in counts.gave_way})
-    reasons = sorted({reason for counts in by_biome.values() for reason in counts.absent})
+    everywhere = BiomeAbsences()
+    for counts in by_biome.values():
+        everywhere += counts
     return [
         {"biome": biome, "tiles": counts.stored}
-        | {f"gave way: {reason}": counts.gave_way[reason] for reason in refusals}
-        | {f"absent: {reason}": counts.absent[reason] for reason in reasons}
-        for biome, counts in by_biome.items()
+        | {f"gave way: {reason}": counts.gave_way[reason] for reason in sorted(everywhere.gave_way)}
+        | {reason: counts.absent[reason] for reason in sorted(everywhere.absent)}
+        for biome, counts in [*by_biome.items(), ("all", everywhere)]
     ]
 
 

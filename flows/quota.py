@@ -7,6 +7,7 @@ not keep the others waiting.
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -54,23 +55,34 @@ def ensure_limit(name: str, slots: int) -> int:
     return size
 
 
+class SlotsLostError(RuntimeError):
+    """The slots may be somebody else's by now, so nothing more may be asked for."""
+
+
 @contextmanager
 def occupied(name: str, slots: int, check: Callable[[], object] = lambda: None) -> Iterator[None]:
     """Hold that many slots of the limit for the block.
 
     Waits until they are free, calling ``check`` now and then, which raises to end the wait. Raises Prefect's
-    ConcurrencySlotAcquisitionError where the limit does not exist.
+    ConcurrencySlotAcquisitionError where the limit does not exist, SlotsLostError in the midst of the block where they
+    could not be kept.
     """
-    with ExitStack() as held:
-        while True:
-            check()
-            try:
-                held.enter_context(
-                    concurrency(
-                        name, occupy=slots, timeout_seconds=_ASK_SECONDS, lease_duration=LEASE_SECONDS, strict=True
+    try:
+        with ExitStack() as held:
+            while True:
+                check()
+                try:
+                    held.enter_context(
+                        concurrency(
+                            name, occupy=slots, timeout_seconds=_ASK_SECONDS, lease_duration=LEASE_SECONDS, strict=True
+                        )
                     )
-                )
-            except TimeoutError:
-                continue
-            break
-        yield
+                except TimeoutError:
+                    continue
+                break
+            yield
+    except CancelledError as error:  # how Prefect interrupts the block when it could not renew the lease
+        raise SlotsLostError(
+            f"the slots of {name!r} are lost: the Prefect server took them back, or did not answer for minutes; what "
+            "is committed stays, run the same command again"
+        ) from error

@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from httpx import TransportError
+
 from flows.loopback import comes_up, end, free_port
 
 STARTUP_SECONDS = 120.0
@@ -30,16 +32,20 @@ QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,mmearth_data,mmearth_train,sampling",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
 }
 """Set before Prefect is imported, where the user has not: the command itself says on the terminal what went wrong.
 
-Leases lie beside the server's database, since slots that were taken when it was killed would else stay taken for ever.
+Our own warnings go to the run's page too, where they come from a thread of the flow or of a task. Leases lie beside the
+server's database, since slots that were taken when it was killed would else stay taken for ever.
 """
 
 
 class ServerError(RuntimeError):
-    """The temporary Prefect server did not come up, or the one that was named does not answer."""
+    """The temporary Prefect server did not come up, or the one that was named does not answer, or no longer."""
 
 
 def answers(url: str) -> bool:
@@ -77,19 +83,32 @@ def _deliver_what_is_queued() -> None:
 
 
 @contextmanager
+def _answering(url: str) -> Iterator[str]:
+    """The URL; raises ServerError where the block fails because nobody answers there any more."""
+    try:
+        yield url
+    except TransportError as error:
+        raise ServerError(
+            f"the Prefect server at {url} no longer answers ({error}); what is committed stays: see that it is up, "
+            "then run the same command again"
+        ) from error
+
+
+@contextmanager
 def prefect_server() -> Iterator[str]:
     """The API URL that flows report to: ``PREFECT_API_URL`` where it is set, else a temporary server's.
 
     Must be entered before Prefect is imported. The temporary server keeps its database in ``PREFECT_HOME``, so runs
-    can be looked at later with ``make ui``. Raises ServerError if nobody answers there, or, naming its log, if the
-    temporary one is not up after two minutes.
+    can be looked at later with ``make ui``. Raises ServerError if nobody answers there, at first or later on, or,
+    naming its log, if the temporary one is not up after two minutes.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     if given := os.environ.get("PREFECT_API_URL"):
         if _nobody_there(given.rstrip("/")):
             raise ServerError(f"no Prefect server answers at PREFECT_API_URL={given}; start it, or unset the variable")
-        yield given
+        with _answering(given):
+            yield given
         return
     home = Path(os.environ.get("PREFECT_HOME", Path.home() / ".prefect"))
     home.mkdir(parents=True, exist_ok=True)
@@ -109,7 +128,8 @@ def prefect_server() -> Iterator[str]:
         if not comes_up(process, lambda: answers(url), STARTUP_SECONDS):
             raise ServerError(f"the temporary Prefect server did not start; see {log}, or set PREFECT_API_URL")
         os.environ["PREFECT_API_URL"] = url
-        yield url
+        with _answering(url):
+            yield url
     finally:
         _deliver_what_is_queued()
         os.environ.pop("PREFECT_API_URL", None)

@@ -16,6 +16,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectWrappedFuture
+from prefect.logging import get_run_logger
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import Task
 
@@ -160,7 +161,7 @@ def collect_one(run: Run, shard: int) -> ShardReport:
     with run.slots():
         run.check()
         try:
-            return collect_shard(
+            report = collect_shard(
                 run.plan.store,
                 run.plan.spec(shard),
                 run.source,
@@ -174,6 +175,8 @@ def collect_one(run: Run, shard: int) -> ShardReport:
             raise
         finally:
             run.account.keep(now=True)
+    get_run_logger().info("%d stored, %d gave way, %d requests", report.stored, report.gave_way, report.requests)
+    return report
 
 
 @contextmanager
@@ -195,7 +198,7 @@ def collect_round(
 ) -> list[str]:
     """Collect these shards, a few at a time; returns what went wrong with those left uncommitted.
 
-    ``on_commit`` is called with the report of each shard as it is committed, ``run.progress`` published all along.
+    ``on_commit`` is called with the report of each shard as it is committed.
     Raises Rejected, Quota or Spent as soon as the service says that asking again is pointless for now, StoreError as
     soon as the store refuses to be written, and KeyboardInterrupt once ``run.stop`` is set.
     """
@@ -228,8 +231,6 @@ def collect_round(
                     on_commit(outcome)
                 else:
                     failures.append(f"shard {shard}: {outcome}")
-            if run.progress is not None:
-                run.progress.publish()
     except BaseException:
         run.stop.set()
         raise

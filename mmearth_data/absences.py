@@ -21,6 +21,10 @@ class BiomeAbsences:
     gave_way: Counter[str] = field(default_factory=Counter)
     absent: Counter[str] = field(default_factory=Counter)
 
+    def __add__(self, other: BiomeAbsences) -> BiomeAbsences:
+        """Those of both."""
+        return BiomeAbsences(self.stored + other.stored, self.gave_way + other.gave_way, self.absent + other.absent)
+
 
 def absences_by_biome(store: str | Place) -> dict[str, BiomeAbsences]:
     """Biome → its absences, in alphabetical order; a tile counts once in ``absent`` for each modality it lacks.

@@ -26,6 +26,8 @@ from mmearth_data.store.objects import Place
 logger = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.2
 """How often a wait looks whether the run is to end."""
+_INTERRUPTIBLE_SECONDS = 2.0
+"""How long a thread may wait for others at a stretch: another can raise an exception in it only in between."""
 
 _Result = TypeVar("_Result")
 _Item = TypeVar("_Item")
@@ -155,7 +157,9 @@ def run_all(work: Callable[[_Item], None], items: Sequence[_Item], workers: int,
     with ThreadPoolExecutor(max_workers=max(workers, 1), thread_name_prefix="collect") as pool:
         futures: list[Future[None]] = [pool.submit(unless_stopping, item) for item in items]
         try:
-            wait(futures, return_when=FIRST_EXCEPTION)
+            pending = set(futures)
+            while pending and not first:
+                _, pending = wait(pending, _INTERRUPTIBLE_SECONDS, return_when=FIRST_EXCEPTION)
         finally:
             stopping.set()
             pool.shutdown(wait=False, cancel_futures=True)

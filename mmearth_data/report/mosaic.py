@@ -1,6 +1,8 @@
-"""A few tiles of one shard beside each other: what came in last, small enough to send along with a message."""
+"""A few tiles beside each other: what came in last, small enough to send along with a message."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow.compute as pc
@@ -22,14 +24,18 @@ _COLOURS = 128
 """Colours in the picture: a palette makes it a third as large, and nobody sees the difference at this size."""
 
 
-def mosaic(store: str | Place, shard: int) -> Image.Image | None:
-    """Natural colours of the first tiles of a committed shard, each stretched by itself; None where it stored none.
+def mosaic(store: str | Place, shards: Sequence[int]) -> Image.Image | None:
+    """Natural colours of the first tiles of committed shards, each stretched by itself; None where they stored none.
 
-    Rows of a store are in random order, so the first of a shard are a sample. Raises StoreError where the shard is
-    not committed.
+    Each shard fills what the shards before it leave free. Rows of a store are in random order, so the first of a shard
+    are a sample. Raises StoreError where a shard is not committed.
     """
-    table = row_table(store, shard)
-    rows = table.filter(pc.equal(table["outcome"], STORED_OUTCOME))["row"].to_pylist()[: COLUMNS * LINES]
+    rows: list[int] = []
+    for shard in shards:
+        if len(rows) < COLUMNS * LINES:
+            table = row_table(store, shard)
+            rows += table.filter(pc.equal(table["outcome"], STORED_OUTCOME))["row"].to_pylist()
+    del rows[COLUMNS * LINES :]
     if not rows:
         return None
     modality, bands = MODALITIES["sentinel2"], OPTICAL["natural colour"]

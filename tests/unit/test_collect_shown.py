@@ -61,7 +61,7 @@ def test_absences_are_those_of_the_consolidated_table(store: Path) -> None:
 
 def test_each_tile_of_the_picture_brightens_where_its_red_band_does(store: Path) -> None:
     """Red and place of the picture follow band B4 of the shard's stored rows, in order."""
-    picture = mosaic(store, 0)
+    picture = mosaic(store, [0])
     assert picture is not None
     rows = [row["row"] for row in pq.read_table(store / "_commits" / "000000.parquet").to_pylist() if row["location_id"]
             and row["outcome"] == "stored"]  # fmt: skip
