@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
-from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
@@ -18,6 +16,8 @@ from mmearth_data import grid
 from mmearth_data.grid import BoolArray, FloatArray, IdArray
 from mmearth_data.location import COLUMNS
 from mmearth_data.splits import SPLITS
+from mmearth_data.store.files import StoreError, make_directory, writing
+from mmearth_data.store.objects import Place, at
 from sampling.countries import countries_at
 from sampling.errors import SamplingError
 from sampling.keyed import IntArray
@@ -78,23 +78,21 @@ def _named(names: Iterable[str], codes: IntArray) -> pd.Series[str]:
     return pd.Series(list(names), dtype="str").take(codes).reset_index(drop=True)
 
 
-def write_locations(table: gpd.GeoDataFrame, path: str | Path) -> None:
+def write_locations(table: gpd.GeoDataFrame, path: str | Place) -> None:
     """Write a table of points as GeoParquet 1.1, whole or not at all; equal tables give equal bytes.
 
-    What the plan was made from is kept in the file's metadata under ``mmearth``. Raises SamplingError where the
-    file cannot be written.
+    What the plan was made from is kept in the file's metadata under ``mmearth``. ``path`` may lie in a bucket, as a
+    store may. Raises SamplingError where the file cannot be written.
     """
-    file = Path(path)
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(_arrow(table), partial, compression="zstd", row_group_size=_ROW_GROUP)
-        partial.replace(file)
+        place = at(path)
+        make_directory(place.parent)
+        with writing(place) as file:
+            pq.write_table(_arrow(table), file, compression="zstd", row_group_size=_ROW_GROUP)
+    except StoreError as error:
+        raise SamplingError(str(error)) from error
     except OSError as error:
-        raise SamplingError(f"cannot write {file} ({error.strerror or error}); give --out a place you can") from error
-    finally:
-        if partial.is_file():
-            partial.unlink()
+        raise SamplingError(f"cannot write {path} ({error.strerror or error}); give --out a place you can") from error
 
 
 def _arrow(table: gpd.GeoDataFrame) -> pa.Table:

@@ -20,7 +20,7 @@ from mmearth_data.modalities import Modality
 from mmearth_data.splits import SPLITS
 from mmearth_data.store import rows
 from mmearth_data.store.commits import committed, row_tables
-from mmearth_data.store.files import asking, remove_left_overs, unwritable, writing, zarr_store
+from mmearth_data.store.files import StoreError, asking, remove_left_overs, unwritable, writing, zarr_store
 from mmearth_data.store.layout import COMMITS, LOCATIONS, Layout, read_layout
 from mmearth_data.store.locking import exclusive
 from mmearth_data.store.objects import Place
@@ -108,13 +108,21 @@ def consolidate(path: str | Place) -> None:
     One process consolidates a store at a time; others wait. Raises StoreError where a row table is damaged or a file
     cannot be written.
     """
-    layout = read_layout(path)
-    with exclusive(layout.path / COMMITS / "consolidate.lock"):
-        remove_left_overs(layout.path)
-        _consolidate(layout)
+    place = read_layout(path).path  # what is no store is refused before anything is made there
+    with exclusive(place / COMMITS / "consolidate.lock"):
+        remove_left_overs(place)
+        # Shards are listed first, and only now: what others add while we wait or work then has room in the layout.
+        shards = sorted(committed(place))
+        layout = read_layout(place)
+        if shards and shards[-1] >= layout.shards:
+            raise StoreError(
+                f"shard {shards[-1]} of {place} is committed and the store has room for {layout.shards}; "
+                "restore its zarr.json from the newest copy"
+            )
+        _consolidate(layout, shards)
 
 
-def _consolidate(layout: Layout) -> None:
+def _consolidate(layout: Layout, shards: list[int]) -> None:
     with asking(layout.path, "read"):
         group = zarr.open_group(zarr_store(layout.path), mode="r+", use_consolidated=True)
     names = [*PER_ROW_ARRAYS, *(f"valid_fraction_{modality.name}" for modality in layout.modalities), "status"]
@@ -125,7 +133,7 @@ def _consolidate(layout: Layout) -> None:
     try:
         with writing(file) as content:
             with pq.ParquetWriter(content, schema, compression="zstd", write_page_checksum=True) as writer:
-                for table in _tables(layout, sorted(committed(layout.path))):
+                for table in _tables(layout, shards):
                     at = table["row"].to_numpy()
                     for name, values in _row_values(table, layout.modalities).items():
                         filled[name][at] = values

@@ -162,8 +162,12 @@ def writing(path: Place) -> Iterator[Path]:
             path.upload(local)
         return
     temporary = temporary_of(path)
-    yield temporary
-    publish(temporary, path)
+    try:
+        yield temporary
+        publish(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def asking(path: Place, doing: str) -> contextlib.AbstractContextManager[None]:

@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmearth_data.store.buckets import SCHEMES, asking, bucket
+from mmearth_data.store.files import StoreError
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta, PutResult, UpdateVersion
     from obstore.store import GCSStore, S3Store
     from zarr.storage import ObjectStore
 
-_URL = re.compile(rf"({'|'.join(SCHEMES)}):/+([^/]+)/*(.*)")
+_URL = re.compile(rf"({'|'.join(SCHEMES)}):/+([^/]+)(/.*)?")
+_ANY_URL = re.compile(rf"[A-Za-z][\w+.-]+:/.*|({'|'.join(SCHEMES)}):")
+"""What was meant as a URL. A path would make a folder of it, called like the scheme, and the store would lie there."""
 _PIECE = 8 << 20
 
 
@@ -221,8 +224,15 @@ Place = Path | ObjectPath
 
 
 def at(place: str | Path | ObjectPath) -> Place:
-    """The place of that name: a URL of object storage, also one whose slashes a Path has merged, or a path."""
+    """The place of that name: a URL of object storage, also one whose slashes a Path has merged, or a path.
+
+    Raises StoreError for a URL of anything else.
+    """
     if isinstance(place, ObjectPath):
         return place
-    match = _URL.fullmatch(str(place))
-    return ObjectPath(match[1], match[2], match[3].rstrip("/")) if match else Path(place)
+    if match := _URL.fullmatch(str(place)):
+        return ObjectPath(match[1], match[2], "/".join(part for part in (match[3] or "").split("/") if part))
+    if _ANY_URL.fullmatch(str(place)):
+        schemes = " or ".join(f"{scheme}://bucket/prefix" for scheme in SCHEMES)
+        raise StoreError(f"{place} is not a place to keep anything; name one on a disk, or {schemes}")
+    return Path(place)

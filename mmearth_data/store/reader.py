@@ -73,11 +73,11 @@ class Store:
             _log.warning("%d committed rows of %s are not consolidated; run mmearth finalize", rows, self.path)
         if gone := sorted(consolidated - self._shards):
             _log.warning(
-                "shard %d and %d others of %s have lost their commit records; restore those from a copy of the store, "
-                "or collect again",
-                gone[0],
-                len(gone) - 1,
+                "%d shards of %s, the first of them %d, have lost their commit records; restore those from a copy of "
+                "the store, or collect again",
+                len(gone),
                 self.path,
+                gone[0],
             )
 
     def _read_rows(self, table: pa.Table) -> None:

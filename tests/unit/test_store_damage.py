@@ -202,9 +202,9 @@ def test_opening_tells_which_shards_have_lost_their_record_and_which_are_newer_t
 ) -> None:
     (path / "_commits" / "000001.json").unlink()
     store = open_store(path)
-    assert "shard 1 and 0 others of" in caplog.text
+    assert "the first of them 1, have lost their commit records" in caplog.text
     assert "committed rows" not in caplog.text
-    with pytest.raises(StoreError, match="rows 28 to 56 of .* are not committed"):
+    with pytest.raises(StoreError, match=r"rows 28 to 56 of .* are not committed"):
         store.read("aster", int(store.select().max()), 56)
     resize(path, 84)
     commit_shard(path, 2, ShardMaker(84, 16, seed=0).shard(2, 28))
@@ -259,9 +259,20 @@ def test_a_damaged_row_table_stops_consolidation_and_leaves_the_old_table(path: 
     with pytest.raises(StoreError, match=r"000001.parquet is damaged"):
         consolidate(path)
     assert (path / "locations.parquet").read_bytes() == before
+    assert not list(path.glob(".*"))
     (path / "_commits" / "000001.parquet").unlink()
     with pytest.raises(StoreError, match=r"000001.parquet is missing"):
         row_table(path, 1)
+
+
+def test_an_old_copy_of_the_metadata_is_no_reason_to_forget_a_shard(path: Path) -> None:
+    old, before = (path / "zarr.json").read_bytes(), (path / "locations.parquet").read_bytes()
+    resize(path, 84)
+    commit_shard(path, 2, ShardMaker(84, 16, seed=0).shard(2, 28))
+    (path / "zarr.json").write_bytes(old)
+    with pytest.raises(StoreError, match=r"shard 2 of .* is committed and the store has room for 2; restore its zarr"):
+        consolidate(path)
+    assert (path / "locations.parquet").read_bytes() == before
 
 
 def test_a_damaged_table_of_all_rows_is_made_again_by_finalising(path: Path) -> None:

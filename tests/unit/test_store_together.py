@@ -10,10 +10,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mmearth_data.store import consolidate
+import zarr
+
+from mmearth_data.store import consolidate, layout, open_store
 from mmearth_data.store.files import remove_left_overs, temporary_of, write_atomic
-from mmearth_data.store.shards import verify
-from tests.synthetic import make_store
+from mmearth_data.store.locking import exclusive
+from mmearth_data.store.shards import commit_shard, verify
+from tests.synthetic import ShardMaker, make_store
 
 WRITE = """
 import sys
@@ -49,6 +52,28 @@ def test_consolidating_at_the_same_time_gives_what_one_gives(tmp_path: Path) -> 
         list(pool.map(consolidate, [store] * 4))
     assert digests(store) == alone
     assert verify(store) == []
+
+
+def test_what_is_committed_while_somebody_waits_to_consolidate_is_consolidated(tmp_path: Path) -> None:
+    store = tmp_path / "s"
+    layout.create(store, tile_pixels=16, shard_rows=28, attrs={})
+    lock = store / "_commits" / "consolidate.lock"
+    with ThreadPoolExecutor(1) as pool:
+        with exclusive(lock):
+            waiting = pool.submit(consolidate, store)
+            while lock.stat().st_ino not in _awaited():
+                time.sleep(0.01)
+            layout.resize(store, 28)
+            commit_shard(store, 0, ShardMaker(28, 16, seed=0).shard(0, 28))
+        waiting.result()
+    assert open_store(store).location_id.all()
+    assert zarr.open_group(store, mode="r")["location_id"][:].all()
+
+
+def _awaited() -> set[int]:
+    """Inodes that somebody waits to lock, as Linux lists them."""
+    lines = Path("/proc/locks").read_text().splitlines()
+    return {int(line.split()[6].rpartition(":")[2]) for line in lines if line.split()[1] == "->"}
 
 
 def test_left_overs_of_the_dead_are_removed_and_those_of_the_living_kept(tmp_path: Path) -> None:
