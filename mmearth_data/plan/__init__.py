@@ -2,7 +2,8 @@
 
 ``Plan`` (plan.py) keeps it in the folder ``_plan`` of the store; ``parts`` joins the tables it adopted, ``resolution``
 knows what was resolved (``acquisitions`` is its file format), ``slots`` says who gets which row, ``rounds`` keeps that,
-``outcomes`` reads what came of it, ``given_up`` whom a person decided to go past, ``progress`` how far it is.
+``gathering`` puts what was resolved into an order of shards, ``outcomes`` reads what came of them, ``given_up`` says
+whom a person decided to go past, ``progress`` how far it is.
 """
 
 from mmearth_data.adopted import PlanError

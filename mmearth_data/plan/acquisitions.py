@@ -1,4 +1,4 @@
-"""What was resolved, as Parquet: one file per batch of locations, written atomically and read back strictly."""
+"""What was resolved, as Parquet: files of some locations each, written atomically and read back strictly."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from mmearth_data.source import Acquisition, RadarPass, Resolved
 from mmearth_data.store.files import readable, write_atomic
@@ -55,22 +53,15 @@ def write(resolved: Sequence[Resolved], path: Place) -> None:
     write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)
 
 
-def read_available(path: Place) -> tuple[NDArray[np.int64], NDArray[np.bool_]] | None:
-    """Of a saved batch the location ids, in order, and whether each has an acquisition; None where it is not whole."""
+def read_saved(path: Place, columns: list[str] | None = None) -> pa.Table | None:
+    """What was saved, or some columns of it, in rows of SCHEMA; None where it is not there, or not whole."""
     try:
-        with pq.ParquetFile(readable(path)) as file:
+        with pq.ParquetFile(readable(path)) as file:  # small files: half the time of what reads data sets
             if not file.schema_arrow.equals(SCHEMA):
                 return None
-            table = file.read(columns=["location_id", "available"], use_threads=False)
+            return file.read(columns, use_threads=False)
     except (OSError, pa.ArrowInvalid):
         return None
-    return table["location_id"].to_numpy(), table["available"].to_numpy()
-
-
-def read_table(path: Place) -> pa.Table:
-    """All that was saved of one batch."""
-    with pq.ParquetFile(readable(path)) as file:  # small files: half the time of what reads data sets
-        return file.read(use_threads=False)
 
 
 def by_location(table: pa.Table) -> dict[int, tuple[Acquisition, ...]]:

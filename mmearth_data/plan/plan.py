@@ -4,6 +4,7 @@
     DIR/_plan/locations.parquet       the first adopted table, byte for byte; locations-01.parquet … longer ones
     DIR/_plan/resolved/NNNNN.parquet  acquisitions of one batch of locations (resolution.py)
     DIR/_plan/round-NN.parquet        the rows that round NN gave out, and to whom (rounds.py)
+    DIR/_plan/shards/NNNNNN.parquet   acquisitions of one shard's locations (gathering.py)
     DIR/_plan/given-up.json           locations to go past (given_up.py)
     DIR/_plan/account/                what it has cost (mmearth_data/cost/account.py)
 
@@ -28,7 +29,7 @@ from mmearth_data import grid
 from mmearth_data.adopted import AdoptedTables, PlanError, read_adopted, write_adopted
 from mmearth_data.location import COLUMNS, read_locations
 from mmearth_data.modalities import Modality, stored_with
-from mmearth_data.plan import acquisitions
+from mmearth_data.plan.gathering import Gathered
 from mmearth_data.plan.given_up import give_up
 from mmearth_data.plan.outcomes import Outcomes
 from mmearth_data.plan.parts import Parts, check_contains
@@ -98,7 +99,7 @@ class Plan:
         folder = path / "_plan"
         make_directory(folder / "resolved")
         with exclusive(folder / "lock"):
-            for swept in (folder, folder / "resolved", folder / "account"):
+            for swept in (folder, folder / "resolved", folder / "shards", folder / "account"):
                 remove_left_overs(swept)
             if not (folder / "plan.json").is_file():
                 cls._adopt(path, table, content, digest, max_shard_rows, asked)
@@ -235,11 +236,10 @@ class Plan:
 
     def spec(self, shard: int) -> ShardSpec:
         """The slots of one shard, with their locations and acquisitions."""
-        found = self._rounds.of_shard(shard)
-        if found is None:
+        number = self._rounds.of_shard(shard)
+        if number is None:
             raise PlanError(f"shard {shard} was not given out; the plan has {self.rounds()} rounds")
-        number, given = found
-        return ShardSpec(shard=shard, round=number, slots=self._slots(given))
+        return ShardSpec(shard=shard, round=number, slots=self._slots(shard, self._rounds.read(number)))
 
     def summary(self) -> Summary:
         """How far the plan is, counted on committed shards."""
@@ -281,19 +281,22 @@ class Plan:
                 return index, picks
         return 0, np.empty(0, dtype=np.int64)
 
-    def _slots(self, given: pd.DataFrame) -> tuple[Slot, ...]:
-        part = self.parts.parts[given.attrs["part"]]
-        location_ids = given["location_id"].tolist()
-        index = self.parts.index_of(np.array([i for i in location_ids if i], dtype=np.int64))
+    def _slots(self, shard: int, given: pd.DataFrame) -> tuple[Slot, ...]:
+        """The slots of a shard, of whose round ``given`` are the rows."""
+        part, rows = self.parts.parts[given.attrs["part"]], given[given["shard"] == shard]
+        location_ids = rows["location_id"].to_numpy(np.int64)
+        index = self.parts.index_of(location_ids[location_ids != 0])
         described = self.table.iloc[index][list(COLUMNS)].assign(reserve=part.reserve[index])
         places = {int(record["location_id"]): record for record in described.to_dict("records")}
-        found: dict[int, tuple[Acquisition, ...]] = {}
-        for some in self._resolution.rows_of(index):
-            found |= acquisitions.by_location(some)
+        found = self._gathered.read(shard, given)
         return tuple(
             Slot(row, places[location_id], found[location_id]) if location_id else Slot(row, None, ())
-            for row, location_id in zip(given["row"].tolist(), location_ids, strict=True)
+            for row, location_id in zip(rows["row"].tolist(), location_ids.tolist(), strict=True)
         )
+
+    @cached_property
+    def _gathered(self) -> Gathered:
+        return Gathered(self.store / "_plan" / "shards", self._resolution)
 
     @cached_property
     def _resolution(self) -> Resolution:

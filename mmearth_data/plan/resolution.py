@@ -67,15 +67,14 @@ class Resolution:
     def is_saved(self, number: int) -> bool:
         """Whether a batch is saved, intact and of its own locations; one that was seen to be is not read again."""
         if number not in self._available:
-            found = acquisitions.read_available(self._file(number))
+            found = acquisitions.read_saved(self._file(number), ["location_id", "available"])
             if found is None:
                 return False
-            ids, available = found
             span = self._ranges[number]
-            if not np.array_equal(ids, self.parts.ids[span.start : span.stop]):
+            if not np.array_equal(found["location_id"].to_numpy(), self.parts.ids[span.start : span.stop]):
                 self._foreign.add(number)
                 return False
-            self._available[number] = available
+            self._available[number] = found["available"].to_numpy()
         return True
 
     def save(self, number: int, resolved: Sequence[Resolved]) -> None:
@@ -92,15 +91,22 @@ class Resolution:
         return np.concatenate([self._available[number] for number in range(self.batches)])
 
     def rows_of(self, index: IndexArray) -> Iterator[pa.Table]:
-        """Rows of acquisitions.SCHEMA for the locations at these places of the plan's order, one table per batch."""
-        starts = [span.start for span in self._ranges]
-        batch = np.searchsorted(starts, index, side="right") - 1
+        """Rows of acquisitions.SCHEMA for the locations at these places of the plan's order, one table per batch.
 
-        def read(number: int) -> pa.Table:
-            rows = np.sort(index[batch == number]) - starts[number]
-            return acquisitions.read_table(self._file(number)).take(rows)
+        Raises PlanError where a batch is gone or damaged.
+        """
+        places, starts = np.sort(index), np.array([span.start for span in self._ranges])
+        batch = np.searchsorted(starts, places, side="right") - 1
+        numbers, first = np.unique(batch, return_index=True)
 
-        return each(self.folder, read, np.unique(batch).tolist())
+        def read(of_batch: tuple[int, IndexArray]) -> pa.Table:
+            number, rows = of_batch
+            table = acquisitions.read_saved(self._file(number))
+            if table is None or len(table) != self.size(number):
+                raise PlanError(f"{self._file(number)} is gone or damaged; run again, and it is resolved anew")
+            return table.take(rows - starts[number])
+
+        return each(self.folder, read, zip(numbers.tolist(), np.split(places, first[1:]), strict=True))
 
     def _file(self, number: int) -> Place:
         return self.folder / f"{number:05d}.parquet"

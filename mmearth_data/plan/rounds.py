@@ -59,15 +59,12 @@ class Rounds:
         empty: pd.DataFrame = _SCHEMA.empty_table().to_pandas()
         return pd.concat([empty, *(self.read(number) for number in range(self.count()))], ignore_index=True)
 
-    def of_shard(self, shard: int) -> tuple[int, pd.DataFrame] | None:
-        """The round that gave out a shard, and the shard's rows of it; None where no round did."""
+    def of_shard(self, shard: int) -> int | None:
+        """The round that gave out a shard; None where no round did."""
         known = [number for number in sorted(self._read) if self._read[number].attrs["part"] < self.tables]
         for number in (*known, *(number for number in range(self.count()) if number not in known)):
-            rows = self.read(number)
-            part = rows[rows["shard"] == shard]
-            if len(part):
-                part.attrs["part"] = rows.attrs["part"]
-                return number, part
+            if (self.read(number)["shard"] == shard).any():
+                return number
         return None
 
     def tiles(self, shards: Iterable[int]) -> int:

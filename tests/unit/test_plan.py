@@ -154,6 +154,28 @@ def test_the_locations_of_shards_are_counted_without_reading_batches(plan: Plan)
     assert plan.tiles([]) == 0
 
 
+def test_a_shards_locations_are_gathered_once_and_again_where_the_copy_is_damaged(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmearth_data.plan.gathering.SHARDS_AT_ONCE", 3)
+    resolve_all(plan, FormulaSource())
+    given = plan.next_round()
+    assert given == (0, 1, 2, 3)
+    slots = {shard: repr(plan.spec(shard).slots) for shard in (0, 3)}  # a pass each: 0 to 2, and 3
+    folder = plan.store / "_plan" / "shards"
+    assert sorted(file.name for file in folder.glob("*.parquet")) == [f"00000{shard}.parquet" for shard in given]
+    copies = {file.name: file.read_bytes() for file in folder.glob("*.parquet")}
+    (folder / "000003.parquet").write_bytes(copies["000003.parquet"][:-9])
+    (folder / "000000.parquet").write_bytes(copies["000001.parquet"])
+    assert {shard: repr(Plan.open(plan.store).spec(shard).slots) for shard in slots} == slots
+    assert {file.name: file.read_bytes() for file in folder.glob("*.parquet")} == copies
+    shutil.rmtree(plan.store / "_plan" / "resolved")
+    assert {shard: repr(Plan.open(plan.store).spec(shard).slots) for shard in slots} == slots
+    (folder / "000002.parquet").unlink()
+    with pytest.raises(PlanError, match=r"resolved/0000\d\.parquet is gone or damaged; run again"):
+        Plan.open(plan.store).spec(2)
+
+
 def test_the_slots_do_not_depend_on_when_batches_were_resolved(plan: Plan, tmp_path: Path) -> None:
     other = Plan.prepare(tmp_path / "other", tmp_path / "locations.parquet", max_shard_rows=24)
     source = FormulaSource(products={int(i): 0 for i in plan.table["location_id"][::7]})
