@@ -5,8 +5,9 @@
 CPU per tile is a thread's clock around the service alone, for the request that collection sends, on the procedural
 Earth and on the flat world by turns: the flat world's figure is what graphs and resampling cost, the rest is the
 world's. Rates are those of forty clients that keep their connections alive, beside those of a constant from the same
-server, which lets any number in per second; every answer is compared with the service's own. Memory is the server
-process's, before and after.
+server, which lets any number in per second; every answer is compared with the service's own, and the server process's
+CPU is divided by the answers. Memory is the process's in the procedural Earth after a tenth of the requests and after
+all of them, each the same request for a tile of 32 px, since it is what requests leave behind that is asked for.
 """
 
 from __future__ import annotations
@@ -86,8 +87,11 @@ def post(client: http.client.HTTPConnection, verb: str, content: bytes) -> tuple
     return answer.status, answer.read()
 
 
-def rate(url: str, verb: str, contents: list[bytes], expected: list[bytes], calls: int) -> tuple[float, int]:
-    """Requests per second of forty clients that keep their connections, and how many answers were right."""
+def rate(url: str, verb: str, contents: list[bytes], expected: list[bytes], calls: int) -> tuple[float, float, int]:
+    """Requests per second of forty clients that keep their connections, milliseconds of the server's CPU for each, and
+    how many answers were right.
+    """
+    pid = listening_process(url)
 
     def client(number: int) -> int:
         with connection(url) as kept:
@@ -98,9 +102,15 @@ def rate(url: str, verb: str, contents: list[bytes], expected: list[bytes], call
             return right
 
     with ThreadPoolExecutor(CLIENTS) as pool:
-        began = time.perf_counter()
+        began, spent = time.perf_counter(), cpu_seconds(pid)
         right = sum(pool.map(client, range(CLIENTS)))
-        return calls / (time.perf_counter() - began), right
+        return calls / (time.perf_counter() - began), 1000 * (cpu_seconds(pid) - spent) / calls, right
+
+
+def cpu_seconds(pid: int) -> float:
+    """Seconds of CPU that a process has spent, in itself and for the system on its behalf."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident(pid: int) -> float:
@@ -114,10 +124,17 @@ def memory(url: str, pid: int, contents: list[bytes], requests: int) -> tuple[fl
     held = []
     with connection(url) as kept:
         for k in range(requests):
-            post(kept, "image:computePixels", contents[k % len(contents)])
+            status, answer = post(kept, "image:computePixels", contents[k % len(contents)])
+            if status != 200:
+                raise SystemExit(f"request {k} was answered {status}: {answer[:200]!r}")
             if k + 1 in (requests // 10, requests):
                 held.append(resident(pid))
     return held[0], held[1]
+
+
+def smaller(body: dict[str, Any], side: int = 32) -> dict[str, Any]:
+    """The request for the first pixels of its tile."""
+    return {**body, "grid": {**body["grid"], "dimensions": {"width": side, "height": side}}}
 
 
 def listening_process(url: str) -> int:
@@ -127,6 +144,26 @@ def listening_process(url: str) -> int:
     ).stdout.splitlines()
     port = str(urlsplit(url).port)
     return next(int(line.split()[0]) for line in children if "emulator" in line and port in line)
+
+
+def throughput(tiles: list[dict[str, Any]], calls: int) -> None:
+    """Print requests per second for tiles and for a constant."""
+    service = Service(world.build("flat", 0))
+    constant = {"expression": {"result": "0", "values": {"0": {"constantValue": 1}}}}
+    with emulator("flat", 0, Path(os.devnull), "--requests-per-second", "0") as url:
+        for verb, requests in (("image:computePixels", tiles), ("value:compute", [constant])):
+            contents = [json.dumps(request).encode() for request in requests]
+            expected = [service.answer(verb, request).body for request in requests]
+            speed, cost, right = rate(url, verb, contents, expected, calls)
+            print(f"{verb:19}: {speed:.0f} requests/s, {cost:.1f} ms of CPU each, {right} of {calls} right")
+
+
+def remembered(requests: list[dict[str, Any]], count: int) -> None:
+    """Print what memory the Earth's process holds early and late."""
+    contents = [json.dumps(smaller(request)).encode() for request in requests]
+    with emulator("earth", 0, Path(os.devnull), "--requests-per-second", "0") as url:
+        early, late = memory(url, listening_process(url), contents, count)
+    print(f"memory: {early:.0f} MB after {count // 10} requests, {late:.0f} MB after {count}")
 
 
 def main() -> None:
@@ -144,21 +181,10 @@ def main() -> None:
         print(
             f"CPU per tile, {name:5}: median {quartiles[1]:.1f} ms, quartiles {quartiles[0]:.1f} to {quartiles[2]:.1f}"
         )
-    if not options.calls:
-        return
-    service = Service(world.build("flat", 0))
-    constant = {"expression": {"result": "0", "values": {"0": {"constantValue": 1}}}}
-    with emulator("flat", 0, Path(os.devnull), "--requests-per-second", "0") as url:
-        for verb, requests in (("image:computePixels", bodies["flat"]), ("value:compute", [constant])):
-            contents = [json.dumps(request).encode() for request in requests]
-            expected = [service.answer(verb, request).body for request in requests]
-            speed, right = rate(url, verb, contents, expected, options.calls)
-            print(f"{verb:19}: {speed:.0f} requests/s, {right} of {options.calls} right")
-        contents = [json.dumps(request).encode() for request in bodies["flat"]]
-        if options.requests:
-            early, late = memory(url, listening_process(url), contents, options.requests)
-            most = options.requests
-            print(f"memory: {early:.0f} MB after {most // 10} requests, {late:.0f} MB after {most}")
+    if options.calls:
+        throughput(bodies["flat"], options.calls)
+    if options.requests:
+        remembered(bodies["earth"], options.requests)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from shapely.geometry.base import BaseGeometry
 
 from mmearth_data.emulator.assets import BandAsset, NativeGrid
 from mmearth_data.emulator.errors import ServiceError
-from mmearth_data.emulator.frames import Frames, PixelGrid, Window
+from mmearth_data.emulator.frames import Frames, PixelGrid, Window, divisor
 
 
 class Pixels(NamedTuple):
@@ -74,7 +74,9 @@ def at_native(native: Native, grid: NativeGrid, dtype: str, extent: BaseGeometry
         if frame is None:
             return nothing(target, dtype)
         values, valid = native(frame.window, frames)
-        return Pixels(values.ravel()[frame.index], valid.ravel()[frame.index] & frame.inside)
+        picked = values.ravel().take(frame.index, mode="clip")
+        known = frame.inside if valid.all() else valid.ravel().take(frame.index, mode="clip") & frame.inside
+        return Pixels(picked, known)
 
     return pixels
 
@@ -130,12 +132,15 @@ def resampled(band: Band) -> Band:
         if frame is None:
             return nothing(grid, "float64")
         values, valid = band.pixels(frame.window.of(native), frames)
-        values, valid = values.ravel().astype(np.float64), valid.ravel()
-        inside = valid[frame.nearest] & frame.inside
-        weight = frame.weight if valid.all() else frame.weight * valid[frame.index]
-        total = weight.sum(axis=0)
-        blended = np.einsum("cij,cij->ij", np.where(weight > 0, values[frame.index], 0.0), weight)
-        return Pixels(blended / np.where(total > 0, total, 1.0), inside)
+        doubles, valid = values.ravel().astype(np.float64), valid.ravel()
+        weight, total, inside = frame.weight, frame.total, frame.inside
+        if not valid.all():
+            weight = weight * valid.take(frame.index, mode="clip")
+            total, inside = divisor(weight), inside & valid.take(frame.nearest, mode="clip")
+        neighbours = doubles.take(frame.index, mode="clip")
+        if not np.isfinite(doubles).all():
+            neighbours = np.where(weight > 0, neighbours, 0.0)
+        return Pixels(np.einsum("cij,cij->ij", neighbours, weight) / total, inside)
 
     return replace(band, dtype="float64", pixels=pixels)
 
@@ -185,9 +190,15 @@ def cast(values: NDArray[np.generic], dtype: str) -> NDArray[np.generic]:
     low, high = integer_range(target)
     if values.dtype.kind == "f":
         top = float(high) if target.itemsize < 8 else np.nextafter(float(high), 0.0)  # 2⁶³ - 1 has no double
-        whole = np.nan_to_num(np.trunc(values.astype(np.float64)), nan=0.0, posinf=top, neginf=low)
-        return np.asarray(np.clip(whole, low, top)).astype(target)
+        whole = np.asarray(np.trunc(values.astype(np.float64, copy=False)))
+        unknown = np.isnan(whole)
+        if unknown.any():
+            whole[unknown] = 0.0
+        np.minimum(np.maximum(whole, low, out=whole), top, out=whole)
+        return whole.astype(target)
     own_low, own_high = integer_range(values.dtype)
+    if low <= own_low and own_high <= high:
+        return values.astype(target)
     return np.asarray(np.clip(values, max(low, own_low), min(high, own_high))).astype(target)
 
 

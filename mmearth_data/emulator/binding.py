@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from mmearth_data.emulator.bands import constant
@@ -71,7 +72,7 @@ def call(algorithm: Algorithm, given: Mapping[str, Any], context: Context) -> An
 
 def promoted(value: Any, wanted: str, where: str) -> Any:
     """The value as the type that a signature names (its part before "<"); a 400 if it cannot be one."""
-    base = wanted.partition("<")[0]
+    base, inner = _parts(wanted)
     if base in ("Object", "any", ""):
         return value
     if base not in _PROMOTIONS:
@@ -79,10 +80,16 @@ def promoted(value: Any, wanted: str, where: str) -> Any:
     result = _PROMOTIONS[base](value)
     if result is None:
         raise ServiceError(f"{where} has wrong type: expected {wanted}, got {kind_of(value)}.")
-    if base == "List" and "<" in wanted:
-        inner = wanted[wanted.index("<") + 1 : -1]
+    if base == "List" and inner is not None:
         return [promoted(item, inner, f"{where}, item {i},") for i, item in enumerate(result)]
     return result
+
+
+@cache
+def _parts(wanted: str) -> tuple[str, str | None]:
+    """A signature's type without what its elements are, and that."""
+    base, bracket, rest = wanted.partition("<")
+    return base, rest[:-1] if bracket else None
 
 
 def kind_of(value: Any) -> str:

@@ -318,7 +318,12 @@ def index_of(element: Element) -> str | None:
 def with_index(element: Element, index: str) -> Element:
     """The element under another name."""
     if isinstance(element, Feature | Image):
-        return replace(element, properties={**element.properties, INDEX: index})
+        if element.properties.get(INDEX) == index:
+            return element
+        properties = {**element.properties, INDEX: index}
+        if isinstance(element, Image):
+            return Image(element.bands, properties, element.footprint)
+        return Feature(element.geometry, properties)
     return Named(element.parent if isinstance(element, Named) else element, index)
 
 

@@ -134,7 +134,7 @@ def npy(image: Image, grid: PixelGrid, frames: Frames) -> bytes:
     table = np.zeros(grid.shape, dtype=fields)
     for band in image.bands:
         values, valid = band.pixels(grid, frames)
-        table[band.name] = np.where(valid, cast(values, band.dtype), 0)
+        table[band.name] = cast(values, band.dtype) if valid.all() else np.where(valid, cast(values, band.dtype), 0)
     buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, table, version=(1, 0), allow_pickle=False)
-    return buffer.getvalue()
+    np.lib.format.write_array_header_1_0(buffer, np.lib.format.header_data_from_array_1_0(table))
+    return buffer.getvalue() + table.tobytes()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -102,6 +103,17 @@ class Bilinear:
     nearest: IndexArray
     inside: BoolArray
 
+    @cached_property
+    def total(self) -> FloatArray:
+        """What the neighbours of each pixel weigh together, 1 where it has none."""
+        return divisor(self.weight)
+
+
+def divisor(weight: FloatArray) -> FloatArray:
+    """The sums of weights, of shape (4, h, w), to divide by: 1 where nothing weighs."""
+    total = weight.sum(axis=0)
+    return np.where(total > 0, total, 1.0)
+
 
 _local = threading.local()
 
@@ -134,6 +146,7 @@ class Frames:
         self._nearest: dict[tuple[PixelGrid, NativeGrid], Nearest | None] = {}
         self._bilinear: dict[tuple[PixelGrid, NativeGrid], Bilinear | None] = {}
         self._rings: dict[PixelGrid, tuple[FloatArray, FloatArray]] = {}
+        self._bounds: dict[PixelGrid, tuple[float, float, float, float]] = {}
         self._covered: dict[tuple[int, PixelGrid], tuple[BaseGeometry, bool | BoolArray]] = {}
 
     def projected(self, grid: PixelGrid, crs: str) -> tuple[FloatArray, FloatArray]:
@@ -176,13 +189,16 @@ class Frames:
 
     def far(self, footprint: BaseGeometry, grid: PixelGrid) -> bool:
         """Whether a footprint is too far from the grid to matter to it."""
-        x, y = self._ring(grid)
+        if grid not in self._bounds:
+            x, y = self._ring(grid)
+            self._bounds[grid] = (float(x.min()), float(y.min()), float(x.max()), float(y.max()))
+        left, bottom, right, top = self._bounds[grid]
         west, south, east, north = footprint.bounds
         return bool(
-            x.min() > east + _FAR_DEGREES
-            or x.max() < west - _FAR_DEGREES
-            or y.min() > north + _FAR_DEGREES
-            or y.max() < south - _FAR_DEGREES
+            left > east + _FAR_DEGREES
+            or right < west - _FAR_DEGREES
+            or bottom > north + _FAR_DEGREES
+            or top < south - _FAR_DEGREES
         )
 
     def _ring(self, grid: PixelGrid) -> tuple[FloatArray, FloatArray]:
@@ -210,10 +226,14 @@ class Frames:
         return inside
 
     def _coordinates(self, grid: PixelGrid, native: NativeGrid) -> tuple[FloatArray, FloatArray]:
-        """Fractional native column and row of every pixel centre."""
+        """Fractional native column and row of every pixel centre, each of a shape that broadcasts to the grid's."""
         if grid.crs == native.crs:
-            columns, rows = np.meshgrid(np.arange(grid.width) + 0.5, np.arange(grid.height) + 0.5)
-            return _apply(_after(inverse(native.transform), grid.transform), columns, rows)
+            columns = np.arange(grid.width, dtype=np.float64)[None] + 0.5
+            rows = np.arange(grid.height, dtype=np.float64)[:, None] + 0.5
+            a, b, c, d, e, f = _after(inverse(native.transform), grid.transform)
+            if b == d == 0:
+                return a * columns + c, e * rows + f
+            return a * columns + b * rows + c, d * columns + e * rows + f
         return _apply(inverse(native.transform), *self.projected(grid, native.crs))
 
 
@@ -288,9 +308,15 @@ def _nearest(columns: FloatArray, rows: FloatArray, native: NativeGrid) -> Neare
     window = _window(int(row.min()), int(column.min()), int(row.max()), int(column.max()), native)
     if window is None:
         return None
+    return Nearest(window, *_indexed(row, column, window))
+
+
+def _indexed(row: IndexArray, column: IndexArray, window: Window) -> tuple[IndexArray, BoolArray]:
+    """Flat indices into a window of native pixels, 0 for those that it does not have, and which it has."""
     row, column = row - window.row, column - window.column
-    inside = (row >= 0) & (row < window.height) & (column >= 0) & (column < window.width)
-    return Nearest(window, np.where(inside, row * window.width + column, 0), inside)
+    inside = ((row >= 0) & (row < window.height)) & ((column >= 0) & (column < window.width))
+    index = row * window.width + column
+    return index if inside.all() else np.where(inside, index, 0), inside
 
 
 def _bilinear(columns: FloatArray, rows: FloatArray, native: NativeGrid) -> Bilinear | None:
@@ -301,16 +327,15 @@ def _bilinear(columns: FloatArray, rows: FloatArray, native: NativeGrid) -> Bili
         return None
     u, v = columns - 0.5, rows - 0.5
     left, top = np.floor(u).astype(np.intp), np.floor(v).astype(np.intp)
-    index = np.empty((4, *columns.shape), dtype=np.intp)
-    weight = np.empty((4, *columns.shape))
+    shape = np.broadcast_shapes(columns.shape, rows.shape)
+    index = np.empty((4, *shape), dtype=np.intp)
+    weight = np.empty((4, *shape))
     for corner in range(4):
         down, right = divmod(corner, 2)
-        row, column = top + down - window.row, left + right - window.column
-        exists = (row >= 0) & (row < window.height) & (column >= 0) & (column < window.width)
-        across, along = np.abs(u - left - (1 - right)), np.abs(v - top - (1 - down))
-        weight[corner] = np.where(exists, across * along, 0.0)
-        index[corner] = np.where(exists, row * window.width + column, 0)
-    row = np.floor(rows + _EDGE).astype(np.intp) - window.row
-    column = np.floor(columns + _EDGE).astype(np.intp) - window.column
-    inside = (row >= 0) & (row < window.height) & (column >= 0) & (column < window.width)
-    return Bilinear(window, index, weight, np.where(inside, row * window.width + column, 0), inside)
+        index[corner], exists = _indexed(top + down, left + right, window)
+        np.multiply(np.abs(u - left - (1 - right)), np.abs(v - top - (1 - down)), out=weight[corner])
+        if not exists.all():
+            weight[corner][~exists] = 0.0
+    row = np.floor(rows + _EDGE).astype(np.intp)
+    column = np.floor(columns + _EDGE).astype(np.intp)
+    return Bilinear(window, index, weight, *_indexed(row, column, window))

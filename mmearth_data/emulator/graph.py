@@ -139,10 +139,10 @@ class Evaluator:
             return node.value
         if isinstance(node, Argument):
             return scope.lookup(node.name)
-        owner = scope.owner(node.free)
-        if id(node) not in owner.memo:
-            owner.memo[id(node)] = self._fresh(node, owner)
-        return owner.memo[id(node)]
+        owner, key = scope.owner(node.free), id(node)
+        if key not in owner.memo:
+            owner.memo[key] = self._fresh(node, owner)
+        return owner.memo[key]
 
     def _fresh(self, node: Many | Table | Definition | Invocation, scope: Scope) -> Any:
         if isinstance(node, Many):

@@ -19,6 +19,8 @@ Array = NDArray[Any]
 BoolArray = NDArray[np.bool_]
 MAX_DISTINCT_VALUES = 256
 """Of a stack of images: more are no classification."""
+_FEW_CLASSES = 16
+"""Counting each class is faster than first finding which there are, up to so many."""
 
 
 class Sample(NamedTuple):
@@ -248,21 +250,35 @@ def mode(samples: Sequence[Sample]) -> list[tuple[Array, Array]]:
             return [(np.zeros((), sample.values.dtype), np.asarray(False))]
         weights = np.bincount(where, np.asarray(sample.weights[valid], dtype=np.float64))
         return [(distinct[weights.argmax()], np.asarray(True))]
-    distinct = np.unique(sample.values[valid])
-    if len(distinct) > MAX_DISTINCT_VALUES:
+    candidates = _candidates(sample.values, valid)
+    if len(candidates) > MAX_DISTINCT_VALUES:
         raise ServiceError(
-            f"reduce.mode: {len(distinct)} distinct values; the emulator finds the mode of at most "
+            f"reduce.mode: {len(candidates)} distinct values; the emulator finds the mode of at most "
             f"{MAX_DISTINCT_VALUES}, as in classifications."
         )
-    if not len(distinct):
-        return [(np.zeros(valid.shape[1:], sample.values.dtype), some(sample))]
-    if sample.weights.dtype == np.bool_:
-        # The narrowest type that can count the images: by far the fastest sum.
-        narrow = np.min_scalar_type(len(valid))
-        counts = np.stack([((sample.values == value) & valid).sum(axis=0, dtype=narrow) for value in distinct])
-    else:
-        counts = np.stack([np.where(sample.values == value, sample.weights, 0).sum(axis=0) for value in distinct])
-    return [(np.asarray(distinct[counts.argmax(axis=0)]), some(sample))]
+    # The narrowest type that can count the images: by far the fastest sum.
+    counting = np.min_scalar_type(len(valid)) if sample.weights.dtype == np.bool_ else np.dtype(np.float64)
+    most = np.zeros(valid.shape[1:], counting)
+    result = np.zeros(valid.shape[1:], sample.values.dtype)
+    for value in candidates:
+        if sample.weights.dtype == np.bool_:
+            counts = ((sample.values == value) & valid).view(np.uint8).sum(axis=0, dtype=counting)
+        else:
+            counts = np.where(sample.values == value, sample.weights, 0).sum(axis=0)
+        more = counts > most
+        np.maximum(most, counts, out=most)
+        np.copyto(result, value, where=more)
+    return [(result, most > 0)]
+
+
+def _candidates(values: Array, valid: BoolArray) -> Array:
+    """What a stack's mode may be, in order: its distinct valid values, or all of a few classes."""
+    if values.dtype.kind in "iu" and values.size:
+        known = values * valid
+        low, high = int(known.min()), int(known.max())
+        if high - low < _FEW_CLASSES:
+            return np.arange(low, high + 1).astype(values.dtype)
+    return np.unique(values[valid])
 
 
 def percentiles(parts: Sequence[float]) -> Statistic:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import signal
 import threading
@@ -133,6 +134,7 @@ def serve(config: EmulatorConfig) -> None:
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with Emulator(config) as emulator:
+            gc.freeze()  # what is loaded by now stays: looking through it again and again takes longer than a tile
             logger.info(
                 "Earth Engine emulator at %s (world %s, seed %d); end it with Ctrl-C",
                 emulator.url,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Protocol, overload
@@ -101,7 +101,7 @@ class Image:
 
     def with_bands(self, bands: tuple[Band, ...]) -> Image:
         """The same image with other bands."""
-        return replace(self, bands=bands)
+        return Image(bands, self.properties, self.footprint)
 
 
 class Function(Protocol):
@@ -140,6 +140,9 @@ class _AssetBands(Sequence[Band]):
 
     def __len__(self) -> int:
         return len(self._bands)
+
+    def __iter__(self) -> Iterator[Band]:
+        return iter(self._bands)
 
 
 def hashable(value: Any) -> Any:

@@ -46,8 +46,11 @@ def selected(image: Image, selectors: list[Any], where: str) -> tuple[Band, ...]
                 raise ServiceError(f"{where}: Band index {selector} is out of range for {len(names)} bands.")
             chosen.append(image.bands[int(selector)])
             continue
-        exact = [band for band in image.bands if band.name == selector]
-        found = exact or [band for band in image.bands if patterns.matches(str(selector), band.name, where)]
+        exact = image.band(selector) if isinstance(selector, str) else None
+        if exact is not None:
+            chosen.append(exact)
+            continue
+        found = [band for band in image.bands if patterns.matches(str(selector), band.name, where)]
         if not found:
             raise ServiceError(f"{where}: Band pattern '{selector}' did not match any bands. Available bands: {names}")
         chosen.extend(found)
