@@ -5,8 +5,8 @@
 A step is forward under bfloat16 autocast, the losses of all twelve tasks, backward, and fused AdamW. Measured on one
 batch of stored values that lies on the device, with torch and numpy alone: no store, no installed package. Then, where
 the packages of mmearth[train,sample] are there, as the trainer runs, from a store whose chunks are decoded anew each
-time: the one that ``--store`` names, or one of synthetic tiles made for the while. Runs on a CPU too, where
-``--sizes atto:56:4 --steps 1 --tiles 112`` shows that it works.
+time: the one that ``--store`` names, or one of synthetic tiles made for the while. On a CPU it wants to be told what to
+run: ``--sizes atto:56:4 --steps 1 --tiles 112`` shows that it works.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ from mmearth_train.schedule import RECIPES, optimizer
 from mmearth_train.step import Step
 from tests.train_batches import random_batch, random_spec
 
+SIZES = ("atto:56:1024", "atto:112:512", "tiny:56:512")
+"""Model, input size and images in a step, on a GPU."""
 WARM_UP = 3
 RATE = 1e-4
 
@@ -159,7 +161,7 @@ def run_from_store(size: str, input_size: int, n: int, arguments: argparse.Names
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", default=["atto:56:1024", "atto:112:512", "tiny:56:512"])
+    parser.add_argument("--sizes", nargs="+", help=f"model:input:images; on a GPU {' '.join(SIZES)}")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument(
         "--compile", nargs="?", const="default", help="torch.compile, with CUDA graphs: reduce-overhead"
@@ -170,11 +172,16 @@ def main() -> None:
     parser.add_argument("--tiles", type=int, default=2240, help="size of the store that is made otherwise")
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu" and not arguments.sizes:
+        sys.exit(
+            "gpu_training.py: torch sees no GPU, and a CPU would take hours; run it where one is, "
+            "or try it with --sizes atto:56:4 --steps 1 --tiles 112"
+        )
     torch.set_float32_matmul_precision("high")
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     print(f"torch {torch.__version__}, {name}")
     for run in (run_in_memory, run_from_store):
-        for text in arguments.sizes:
+        for text in arguments.sizes or SIZES:
             size, input_size, n = text.split(":")
             run(size, int(input_size), int(n), arguments, device)
 

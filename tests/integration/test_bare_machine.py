@@ -53,6 +53,14 @@ def test_the_tests_of_a_gpu_are_found_and_wait_for_one(environment: dict[str, st
     assert re.search(r"\d+ (passed|skipped)", result.stdout)
 
 
+def test_without_a_gpu_one_line_says_so(environment: dict[str, str]) -> None:
+    result = run({**environment, "CUDA_VISIBLE_DEVICES": ""}, "benchmarks/gpu_training.py")
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("gpu_training.py: torch sees no GPU")
+    assert "--sizes atto:56:4" in line
+
+
 def test_training_is_measured_from_memory(environment: dict[str, str]) -> None:
     result = run(environment, "benchmarks/gpu_training.py", "--sizes", "atto:56:1", "--steps", "1", "--no-dense")
     assert result.returncode == 0, result.stderr
