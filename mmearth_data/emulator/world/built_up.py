@@ -45,7 +45,7 @@ def _roofs(world: World, block: Block, year: int) -> F32:
     use = noise.uniform(land.parcel * np.uint32(2246822519) ^ np.uint32(key))
     share = np.clip(np.float32(0.10) + np.float32(0.75) * land.town + np.float32(0.25) * lot, 0.05, 0.95)
     began = np.float32(OBSERVED) - np.float32(_OLDEST) * np.clip(land.town + np.float32(0.5) * (lot - 0.5), 0.0, 1.0)
-    share *= (land.cover == BUILT) & (began <= year)
+    share *= (land.cover == BUILT) & ~land.road & (began <= year)
     share *= np.float32(1.0 + _GROWTH * max(0, year - OBSERVED))
     share = np.minimum(share, np.float32(0.98))
     return np.stack([share, share * (use < _NOT_RESIDENTIAL), (land.terrain.shore < 0.0).astype(np.float32)])

@@ -1,8 +1,8 @@
 """Land cover at 10 m, in WorldCover's classes, and the state of the vegetation that stands on it.
 
 Cover follows from setting and terrain: plants thin out towards dryness and cold along one density field, fields lie on
-gentle ground in parcels, settlements grow around centres, water collects in valleys. Everything else that a satellite
-sees is derived from this.
+gentle ground in parcels, settlements grow around centres that roads link, water collects in valleys. Everything else
+that a satellite sees is derived from this.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from mmearth_data.emulator.world import climate, noise, parcels, settlements, terrain
+from mmearth_data.emulator.world import climate, noise, parcels, roads, settlements, terrain
 from mmearth_data.emulator.world.blocks import Block
 from mmearth_data.emulator.world.setting import Setting, World
 from mmearth_data.emulator.world.terrain import Terrain, quantile
@@ -21,6 +21,7 @@ from mmearth_data.emulator.world.terrain import Terrain, quantile
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 U32 = NDArray[np.uint32]
+Bits = NDArray[np.bool_]
 
 TREES, SHRUB, GRASS, CROPS, BUILT, BARE, SNOW, WATER, WETLAND, MANGROVES, MOSS = range(11)
 VALUES = np.array([10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 100], dtype=np.uint8)
@@ -35,7 +36,8 @@ class Ground:
 
     ``cover`` is a class index; ``vigour`` (0–1) how well plants do at a pixel; ``parcel`` a random number per parcel of
     land, ``edge`` the distance in pixels to its border; ``canopy`` the height of plants in metres; ``conifer`` the
-    share of conifers among trees; ``town`` the density of settlement. ``terrain`` and ``setting`` are what it rests on.
+    share of conifers among trees; ``town`` the density of settlement; ``road`` where what is built is a road or bridge.
+    ``terrain`` and ``setting`` are what it rests on.
     """
 
     block: Block
@@ -48,6 +50,7 @@ class Ground:
     canopy: F32
     conifer: F32
     town: F32
+    road: Bits
     warmth: F32
     """Annual mean temperature in °C at the pixel's own height."""
 
@@ -143,13 +146,16 @@ def ground(world: World, block: Block) -> Ground:
     mangroves = (tide > block.spread(quantile(setting.trait["mangroves"]))) & (land.elevation < 18.0)
     cover[mangroves & (block.spread(setting.trait["mangroves"]) > 0.004)] = MANGROVES
     tidal = (np.abs(creek) < 0.035) & (block.spread(setting.trait["mangroves"]) > 0.1)
-    town = settlements.density(world, block, setting)
+    people = settlements.people(block, setting)
+    town = settlements.density(world, block, people)
     texture = noise.fractal(key ^ 3, rows, columns, ((26.0, 1.0), (9.0, 0.8), (3.5, 0.7)))
     built = (
         town + np.float32(0.2) * texture + np.float32(0.3) * (noise.uniform(lots.identity) - np.float32(0.5))
     ) > 0.36
     cover[built & (land.slope < 0.35) & (town > 0.0)] = BUILT
     cover[land.water | tidal] = WATER
+    road = roads.over(world, block, people) & (land.slope < 0.5) & (land.narrow | ~land.water)
+    cover[road] = BUILT
     summer = warmth + block.spread(setting.swing) - np.float32(1.5) * noise.smooth(key ^ 4, rows, columns, 60.0)
     frozen = (summer < 0.3) | ((block.spread(setting.ice) > 0.5) & (density < 0.9))
     cover[frozen & ~land.water] = SNOW
@@ -169,5 +175,6 @@ def ground(world: World, block: Block) -> Ground:
         conifer=np.clip((conifer - np.float32(0.5)) * np.float32(2.2) + np.float32(0.5), 0.0, 1.0)
         * (block.spread(setting.trait["conifer"]) > 0.01),
         town=town,
+        road=road & (cover == BUILT),
         warmth=warmth,
     )

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mmearth_data.emulator.world import noise
 from mmearth_data.emulator.world.blocks import Block
-from mmearth_data.emulator.world.landcover import BUILT, CROPS, WATER
+from mmearth_data.emulator.world.landcover import BARE, BUILT, CROPS, WATER
 from mmearth_data.emulator.world.phenology import surface
 from mmearth_data.emulator.world.scenes import RadarScene
 from mmearth_data.emulator.world.setting import World
@@ -46,7 +46,8 @@ def backscatter(world: World, block: Block, scene: RadarScene, band: str) -> F32
     """Backscatter of a polarisation in dB at 10 m, at the middle of the swath."""
     state = surface(world, block, scene.month, scene.year)
     land = state.ground
-    cover = land.cover
+    # A road is as smooth as bare ground: none of a town's corners throws the beam back.
+    cover = np.where(land.road, np.uint8(BARE), land.cover)
     plants = state.green * (np.float32(1.0) - state.frost)
     value = _GROUND[band].take(cover, mode="clip")
     value += np.float32(_PLANTS[band]) * (plants - np.float32(0.4)) * (cover != WATER) * (cover != BUILT)

@@ -26,7 +26,8 @@ class Terrain:
     """Terrain of a block at 10 m.
 
     ``elevation`` in metres; ``east`` and ``north`` its gradient (metres per metre); ``wetness`` is 0 on ridges and
-    about 1 beside streams; ``shore`` is negative at sea; ``water`` where there is sea, lake or river.
+    about 1 beside streams; ``shore`` is negative at sea; ``water`` where there is sea, lake or river, ``narrow`` where
+    it is a river that bridges can cross.
     """
 
     elevation: F32
@@ -35,6 +36,7 @@ class Terrain:
     wetness: F32
     shore: F32
     water: NDArray[np.bool_]
+    narrow: NDArray[np.bool_]
 
     @cached_property
     def slope(self) -> F32:
@@ -95,7 +97,8 @@ def make(world: World, block: Block, setting: Setting) -> Terrain:
     size = np.abs(river[inner, inner])
     brook = np.abs(stream[inner, inner]) < np.maximum(width - np.float32(9.0), 0.0) * np.float32(0.15 / _STREAM)
     sea = shore[inner, inner] < 0.0
-    water = sea | (lake_here & (block.spread(setting.ice) < 0.5)) | (size < level) | brook
+    still = sea | (lake_here & (block.spread(setting.ice) < 0.5))
+    flowing = (size < level) | brook
     bank = np.maximum(valley[inner, inner], np.float32(0.7) * gully[inner, inner])
     wetness = bank + np.float32(0.5) * np.clip(lake + np.float32(0.6), 0.0, 0.6) * flat
     elevation = height[inner, inner]
@@ -105,5 +108,6 @@ def make(world: World, block: Block, setting: Setting) -> Terrain:
         north=(height[:-2, inner] - height[2:, inner]) * np.float32(0.05),
         wetness=np.clip(wetness, 0.0, 1.3),
         shore=shore[inner, inner],
-        water=water,
+        water=still | flowing,
+        narrow=flowing & ~still,
     )
