@@ -88,3 +88,15 @@ def test_the_second_worldcover_is_another_map_of_the_same_ground() -> None:
         old, new = (sample(one, *place.centres()) for one in (first, second))
         agreement.append(float((old == new).mean()))
     assert 0.6 < np.mean(agreement) < 0.97
+
+
+@pytest.mark.parametrize("asset_id", [asset_id for pair in PAIRS for asset_id in pair])
+def test_qa60_is_masked_throughout_while_products_came_without_its_mask(asset_id: str) -> None:
+    """From 25 January 2022 (to 28 February 2024, after the archive's end), as the catalogue's page says."""
+    for start, end, anything in ((ms(2021, 12), ms(2022, 1, 25), True), (ms(2022, 1, 25), ms(2022, 2, 20), False)):
+        products = listed(asset_id, start, end)
+        assert len(products) > 1
+        for product in products[:3]:
+            flags, blue = (next(b for b in product.bands if b.name == name) for name in ("QA60", "B2"))
+            valid = flags.read(100, 100, 30, 30)[1]
+            assert valid.any() == (anything and blue.read(600, 600, 180, 180)[1].any())

@@ -24,7 +24,7 @@ _STEEPNESS = 2.2
 _THRESHOLD = _STEEPNESS / 1.702
 """The same as a shift of the unit-variance field of clouds (logistic and normal distribution differ by ×1.702)."""
 _SYSTEMS = (0.12, 0.05)
-_OCTAVES = ((600.0, 1.0), (150.0, 0.8), (38.0, 0.5), (9.0, 0.3))
+_OCTAVES = ((600.0, 1.0), (150.0, 0.8), (38.0, 0.6), (9.0, 0.4))
 
 
 def weather(planet: Planet, datatakes: U32, months: F64, lon: F64, lat: F64) -> F64:

@@ -25,6 +25,8 @@ _PATCHWORK = np.array([0.04, 0.02, 0.05, 0.12, 0.35, 0, 0, 0, 0, 0, 0], dtype=np
 """The same between parcels of land."""
 _BAND_NOISE = 0.012
 _OPAQUE, _CIRRUS = 1 << 10, 1 << 11
+_MASKED_CLOUD, _MASKED_CIRRUS = 1.2, 0.1
+"""Optical thickness from which QA60 has clouds: thin ones and the rims of others are known to be missing there."""
 _SCL_DARK, _SCL_SHADOW, _SCL_PLANTS, _SCL_SOIL, _SCL_WATER = 2, 3, 4, 5, 6
 _SCL_UNCLEAR, _SCL_MEDIUM, _SCL_HIGH, _SCL_CIRRUS, _SCL_SNOW = 7, 8, 9, 10, 11
 
@@ -135,8 +137,8 @@ def reflectance(world: World, block: Block, scene: OpticalScene, band: str, leve
 def qa60(world: World, block: Block, scene: OpticalScene) -> NDArray[np.uint16]:
     """QA60 at 60 m: bit 10 where clouds are opaque, bit 11 where there is cirrus alone."""
     over = sky(world, block, scene)
-    opaque = _average(over.thickness, block, clouds.LEVEL, 6) > 0.45
-    cirrus = ~opaque & (_average(over.cirrus, block, clouds.LEVEL, 6) > 0.06)
+    opaque = _average(over.thickness, block, clouds.LEVEL, 6) > _MASKED_CLOUD
+    cirrus = ~opaque & (_average(over.cirrus, block, clouds.LEVEL, 6) > _MASKED_CIRRUS)
     return (opaque * np.uint16(_OPAQUE) + cirrus * np.uint16(_CIRRUS)).astype(np.uint16)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shapely.geometry import box
+
 from mmearth_data.emulator.assets import BandAsset, ImageAsset, NativeGrid
 from mmearth_data.emulator.world import built_up, water_history
 from mmearth_data.emulator.world.catalogue import dates
@@ -12,6 +14,7 @@ WATER_ID = "JRC/GSW1_4/GlobalSurfaceWater"
 BUILT_ID = "JRC/GHSL/P2023A/GHS_BUILT_S"
 WATER_GRID = NativeGrid("EPSG:4326", (0.00025, 0.0, -180.0, 0.0, -0.00025, 80.0), (560_000, 1_440_000))
 """30 m, from 80° N to 60° S."""
+_MAPPED = box(-180.0, -60.0, 180.0, 80.0)
 BUILT_GRID = NativeGrid("ESRI:54009", (100.0, 0.0, -18_041_000.0, 0.0, -100.0, 9_000_000.0), (180_000, 360_820))
 """100 m in the Mollweide projection on WGS 84."""
 EPOCHS = tuple(range(1975, 2031, 5))
@@ -23,7 +26,7 @@ def water(pixels: Pixels) -> ImageAsset:
         BandAsset(band, dtype, WATER_GRID, pixels.water_history(band, WATER_GRID))
         for band, dtype in water_history.BANDS.items()
     )
-    return ImageAsset(WATER_ID, bands, {"system:index": "GlobalSurfaceWater"}, None)
+    return ImageAsset(WATER_ID, bands, {"system:index": "GlobalSurfaceWater"}, _MAPPED)
 
 
 class BuiltCollection(ListedCollection):

@@ -36,6 +36,8 @@ _BASELINES = (
 )  # fmt: skip
 _OFFSET, _OFFSET_SINCE = 1000, "04.00"
 """What products add to reflectance × 10⁴ since a baseline, which the HARMONIZED collections take away again."""
+_NO_MASK = (dates.ms(2022, 1, 25), dates.ms(2024, 2, 29))
+"""Products from the first to before the second came without the mask that QA60 is made of (the catalogue's page)."""
 _QUALITY = ("GENERAL_QUALITY", "GEOMETRIC_QUALITY", "RADIOMETRIC_QUALITY", "SENSOR_QUALITY", "FORMAT_CORRECTNESS")
 
 
@@ -47,6 +49,11 @@ def baseline(time: int) -> str:
 def offset(time: int) -> int:
     """What products of a time add to reflectance × 10⁴."""
     return _OFFSET if baseline(time) >= _OFFSET_SINCE else 0
+
+
+def without_mask(time: int) -> bool:
+    """Whether QA60 is masked throughout in products of a time."""
+    return _NO_MASK[0] <= time < _NO_MASK[1]
 
 
 def published(

@@ -40,6 +40,9 @@ _SMALLEST_PART = 0.02
 """Share of a tile that a swath must cover for a product to be published."""
 _LOST, _L2A_LOST, _SCORE_LOST, _PROBABILITY_LOST = 0.03, 0.02, 0.03, 0.05
 """Shares of acquisitions, L2A products, Cloud Score+ images and MSK_CLDPRB bands that the archive lacks."""
+_MASKED_ODDS = 0.3, 0.5
+"""Odds that a pixel is in a product's cloud mask, relative to those of any cloud: the first at least, and up to the
+second more."""
 _LOWEST_SUN = 82.0
 """Solar zenith in degrees beyond which nothing is acquired."""
 LABELLED_BELOW = 35.0
@@ -162,8 +165,9 @@ class Sentinel2:
         shrink = np.cos(np.radians(min(abs(tile.lat), 84.0)))
         share = self._sky.cloud(takes, months, tile.lon + ring[:, 0] / shrink, tile.lat + ring[:, 1]).mean(axis=1)
         keys = noise.hash_points(noise.salt(self._seed, "product", tile.name), takes)
-        # The published percentage misses thin cloud and counts some bright ground.
-        cloud = np.clip(100.0 * share * (0.45 + 0.5 * noise.uniform(keys)), 0.0, 100.0)
+        # The published percentage is that of the product's cloud mask, which misses what is thin or small.
+        odds = _MASKED_ODDS[0] + _MASKED_ODDS[1] * noise.uniform(keys)
+        cloud = 100.0 * share * odds / (1.0 - share + share * odds)
         west, south, east, north = _EUROPE
         early = west < tile.lon < east and south < tile.lat < north
 
@@ -297,6 +301,16 @@ def _shifted(read: Read, offset: int) -> Read:
     return shifted if offset else read
 
 
+def _masked(read: Read) -> Read:
+    """A reader of the same window in which no pixel is valid."""
+
+    def masked(row0: int, column0: int, height: int, width: int) -> Masked:
+        values, valid = read(row0, column0, height, width)
+        return values, np.zeros_like(valid)
+
+    return masked
+
+
 def _bands(kind: Kind, product: Product, series: Series, pixels: Pixels, offset: int) -> tuple[BandAsset, ...]:
     tile = product.seen.tile
     zenith, azimuth = dates.sun(product.time, tile.lon, tile.lat)
@@ -320,8 +334,11 @@ def _bands(kind: Kind, product: Product, series: Series, pixels: Pixels, offset:
         if name == "MSK_CLDPRB" and not product.has_probability:
             continue
         grid = _grid(tile, _RESOLUTION[name])
-        read = pixels.optical(scene, name, grid)
-        reader = _shifted(read, offset) if name in _OPTICAL else read
+        reader = pixels.optical(scene, name, grid)
+        if name in _OPTICAL:
+            reader = _shifted(reader, offset)
+        elif name == "QA60" and metadata.without_mask(product.time):
+            reader = _masked(reader)
         made.append(BandAsset(name, "uint8" if name in _BYTES else "uint16", grid, reader))
     return tuple(made)
 
