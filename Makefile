@@ -11,6 +11,9 @@ STORE ?= store.zarr
 OUT ?= runs/default
 MODEL ?= atto
 PORT ?= 8017
+# What processes elsewhere are told: a URL as it is, a path in full. Containers mount the folder of the first path.
+placed = $(if $(findstring ://,$(1)),$(1),$(abspath $(1)))
+MOUNTED = $(dir $(abspath $(firstword $(foreach place,$(STORE) $(LOCATIONS) $(OUT),$(if $(findstring ://,$(place)),,$(place))))))
 EARTH := $(if $(EMULATOR),--emulator $(EMULATOR),$(if $(PROJECT),--project $(PROJECT)))
 
 export DO_NOT_TRACK := 1
@@ -82,9 +85,9 @@ deploy: $(INSTALLED)  ## What runs by itself (flows/prefect.yaml) to the server 
 	$(BIN)/prefect work-pool create --overwrite --type process mmearth-collect
 	$(BIN)/prefect work-pool create --overwrite --type docker mmearth-docker
 	$(BIN)/prefect work-pool create --overwrite --type process mmearth-gpu
-	MMEARTH_LOCATIONS=$(abspath $(LOCATIONS)) MMEARTH_STORE=$(if $(findstring ://,$(STORE)),$(STORE),$(abspath $(STORE))) MMEARTH_RUN=$(abspath $(OUT)) \
+	MMEARTH_LOCATIONS=$(call placed,$(LOCATIONS)) MMEARTH_STORE=$(call placed,$(STORE)) MMEARTH_RUN=$(abspath $(OUT)) \
 	MMEARTH_PROJECT=$(PROJECT) MMEARTH_EMULATOR=$(EMULATOR) MMEARTH_CREDENTIALS=$(HOME)/.config/earthengine \
-	MMEARTH_VOLUME=$(dir $(abspath $(STORE))):$(dir $(abspath $(STORE))) \
+	MMEARTH_VOLUME=$(MOUNTED):$(MOUNTED) \
 	$(BIN)/prefect --no-prompt deploy --all --prefect-file flows/prefect.yaml
 
 emulator: $(INSTALLED)  ## An Earth Engine at http://127.0.0.1:PORT to run against offline

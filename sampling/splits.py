@@ -46,8 +46,8 @@ def hand_of(val_share: float, test_share: float) -> Hand:
     """The smallest hand with these shares of blocks; raises SamplingError unless they are whole per cents that fit."""
     percents = []
     for name, share in (("val", val_share), ("test", test_share)):
-        percents.append(round(100 * share))
-        if abs(100 * share - percents[-1]) > 1e-6 or percents[-1] < 0:
+        percents.append(round(100 * share) if 0 <= share <= 1 else -1)
+        if percents[-1] < 0 or abs(100 * share - percents[-1]) > 1e-6:
             raise SamplingError(f"the share of {name} must be whole per cents such as 0.1 or 0.15, not {share}")
     if sum(percents) > 100 * _LARGEST_SHARE:
         raise SamplingError(

@@ -185,6 +185,18 @@ def test_the_map_follows_the_hand(emulator: Running, browser: Browser) -> None:
     assert browser.until("location.hash", "the address does not tell the place").startswith("#9.00/")
 
 
+@pytest.mark.parametrize("address", ["", "7.00/48/2x/true", "7.00/48", "/48/20/true", "7/NaN/20/true", "7/90/20"])
+def test_an_address_that_tells_no_place_shows_the_world(emulator: Running, browser: Browser, address: str) -> None:
+    browser.open(f"{emulator.url}/#{address}", 1400, 900)
+    zoom, lat, lon = browser.where()
+    if address.startswith("7/90"):
+        assert (zoom, lon) == (pytest.approx(7), pytest.approx(20))
+        assert 80 < lat < 85
+    else:
+        assert zoom < 3
+        assert lon == pytest.approx(0)
+
+
 def test_every_layer_is_drawn_at_every_scale_from_the_emulator_alone(
     emulator: Running, browser: Browser, tmp_path: Path
 ) -> None:

@@ -108,7 +108,13 @@ def test_every_hand_but_the_first_has_the_shares_that_were_asked_for(val: int, t
 
 @pytest.mark.parametrize(
     ("val", "test", "says"),
-    [(0.125, 0.1, "val must be whole per cents"), (0.1, -0.1, "test must be whole"), (0.5, 0.4, "together, not 0.9")],
+    [
+        (0.125, 0.1, "val must be whole per cents"),
+        (0.1, -0.1, "test must be whole"),
+        (0.5, 0.4, "together, not 0.9"),
+        (float("nan"), 0.1, "val must be whole"),
+        (0.1, float("inf"), "test must be whole"),
+    ],
 )
 def test_shares_that_make_no_sense_are_refused_in_one_line(val: float, test: float, says: str) -> None:
     with pytest.raises(SamplingError, match=says) as caught:
