@@ -36,6 +36,10 @@ class S3Server:
         self._ask("PUT", f"/{name}")
         return f"s3://{name}"
 
+    def make_folder(self, bucket: str, name: str) -> None:
+        """An empty object called like a folder, as a storage's own pages make one."""
+        self._ask("PUT", f"/{bucket}/{name}/", b"")
+
     def revoke(self) -> None:
         """Refuse every request from now on: its credentials are no longer known."""
         self._ask("POST", "/moto-api/reset-auth", b"0")

@@ -153,7 +153,7 @@ class ObjectPath:
         with self.asking("list"):
             listed = obstore.list_with_delimiter(self._bucket, self.key)
         keys = [*listed["common_prefixes"], *(entry["path"] for entry in listed["objects"])]
-        return (self._at(key) for key in sorted(keys))
+        return (self._at(key) for key in sorted(keys) if key != self.key)
 
     def below(self) -> Iterator[tuple[ObjectPath, int]]:
         """Every object below, at any depth, and its size."""
@@ -162,7 +162,9 @@ class ObjectPath:
         with self.asking("list"):
             for batch in obstore.list(self._bucket, self.key):
                 for entry in batch:
-                    yield self._at(entry["path"]), entry["size"]
+                    # An empty object called like the folder is what a storage's own pages make a folder of.
+                    if entry["path"] != self.key:
+                        yield self._at(entry["path"]), entry["size"]
 
     def write_bytes(self, content: bytes) -> None:
         """Put ``content`` in place of whatever is there."""
@@ -231,7 +233,12 @@ def at(place: str | Path | ObjectPath) -> Place:
     if isinstance(place, ObjectPath):
         return place
     if match := _URL.fullmatch(str(place)):
-        return ObjectPath(match[1], match[2], "/".join(part for part in (match[3] or "").split("/") if part))
+        parts = [part for part in (match[3] or "").split("/") if part]
+        if {".", ".."}.intersection(parts):
+            raise StoreError(
+                f"{place} has . or .. in it, and a bucket has no folders to go through; name the key itself"
+            )
+        return ObjectPath(match[1], match[2], "/".join(parts))
     if _ANY_URL.fullmatch(str(place)):
         schemes = " or ".join(f"{scheme}://bucket/prefix" for scheme in SCHEMES)
         raise StoreError(f"{place} is not a place to keep anything; name one on a disk, or {schemes}")

@@ -41,6 +41,12 @@ def test_a_url_of_anything_else_is_refused_and_makes_no_directory(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("url", ["s3://tiles/../s.zarr", "gs://tiles/a/./s.zarr"])
+def test_a_way_through_folders_that_a_bucket_does_not_have_is_refused(url: str) -> None:
+    with pytest.raises(StoreError, match=r"has \. or \.\. in it.*; name the key itself"):
+        open_store(url)
+
+
 @pytest.mark.parametrize("name", ["store.zarr", "/data/a:/b", "./s3:", "c:", "12:30/store", "runs/s3://x"])
 def test_every_other_name_is_a_path(name: str) -> None:
     assert at(name) == Path(name)
