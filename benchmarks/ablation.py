@@ -1,6 +1,6 @@
 """Which pretext tasks pay: encoders of four sets of them, asked for water and roofs that none was trained on.
 
-    make ablation [ARGS='--out ablation --locations 1400 --epochs 5']
+    make ablation [ARGS='--out ablation --locations 1400 --epochs 7']
 
 On the emulated Earth, alone on a small machine: one store of MMEarth's modalities and the downstream ones; four arms
 (sentinel2 alone, pixel, image, all) with three seeds each, the same tiles, steps and initial weights in every arm;
@@ -71,7 +71,7 @@ class AblationSettings:
     """Locations in all, equally many for each of 14 biomes and 4 years."""
     tile_size: int = 64
     """Pixels along one edge of a tile; crops have 56."""
-    epochs: int = 5
+    epochs: int = 7
     """How often each training tile is seen."""
     seeds: int = 3
     """Runs of each arm, with the seeds 0, 1, 2, …: initial weights, order, crops and masks."""
@@ -150,7 +150,7 @@ def _start(settings: AblationSettings, store: Path, job: Job) -> SpawnProcess:
         out=job.out,
         pretext=job.arm,
         epochs=settings.epochs,
-        validate_every=max(1, settings.epochs // 4),
+        validate_every=max(1, settings.epochs // 3),
         seed=job.seed,
         **TRAINING,
         resume=True,

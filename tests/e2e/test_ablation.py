@@ -15,6 +15,7 @@ import pytest
 
 from mmearth_data.modalities import DOWNSTREAM
 from mmearth_data.store import open_store
+from mmearth_train import metrics
 from mmearth_train.evaluate import load_evaluation
 from mmearth_train.pretrained import load_encoder
 
@@ -70,6 +71,10 @@ def test_every_arm_took_the_same_steps_on_the_same_tiles(ablation: Path) -> None
         for run in ablation.glob("runs/*/*")
     ]
     assert {own[-1]["step"] for own in lines} == set(found["steps"])
+    for arm, own in found["score_by_epoch"].items():
+        runs = sorted(ablation.glob(f"runs/{arm}/*"))
+        validated = [metrics.last(run, "val") for run in runs]
+        assert own["2"]["seeds"] == [line["score"] for line in validated if line is not None]
 
 
 def test_the_tables_are_the_evaluations_scores(ablation: Path) -> None:
@@ -89,8 +94,12 @@ def test_the_tables_are_the_evaluations_scores(ablation: Path) -> None:
 
 def test_a_folder_keeps_the_settings_it_was_begun_with(ablation: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    refused = subprocess.run(
-        command(ablation, "--epochs", "3"), cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    assert refused.returncode != 0
-    assert "was begun with --epochs 2, not 3; choose another --out" in refused.stderr
+    for option, value, said in (
+        ("--epochs", "3", "was begun with --epochs 2, not 3; choose another --out"),
+        ("--seeds", "1", "has runs of 2 seeds, not 1; give --seeds 2"),
+    ):
+        refused = subprocess.run(
+            command(ablation, option, value), cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
+        assert refused.returncode != 0
+        assert said in refused.stderr
