@@ -145,8 +145,8 @@ def test_mid_is_the_codec_set_unless_another_is_asked_for(tmp_path: Path) -> Non
     layout.create(tmp_path / "s", tile_pixels=8, shard_rows=4, attrs={})
     arrays = read_layout(tmp_path / "s").arrays
     inner = {name: arrays[name]["codecs"][0]["configuration"]["codecs"][1] for name in ("sentinel1", "esa_worldcover")}
-    assert _compressor(inner["sentinel1"]) == "blosc lz4hc 5 bitshuffle 2"
-    assert _compressor(inner["esa_worldcover"]) == "zstd 9"
+    assert _compressor(inner["sentinel1"]) == "blosc lz4hc 5 shuffle 2"
+    assert _compressor(inner["esa_worldcover"]) == "blosc lz4hc 5 noshuffle 1"
 
 
 def test_growing_appends_whole_shards_and_never_shrinks(tmp_path: Path) -> None:
