@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from flows.artifacts import keep_picture, keep_table, publish_table, run_progres
 from flows.events import COMPLETE, announce
 from flows.interruption import interruptible
 from flows.ledger import Ledger
-from flows.quota import ensure_limit, limit_name, occupied
+from flows.quota import SlotsLostError, ensure_limit, limit_name, occupied
 from flows.settings import CollectSettings
 from flows.shards import Run, collect_round, connected, shard_runner
 from mmearth_data.absences import BiomeAbsences, absences_by_biome
@@ -27,6 +28,7 @@ from mmearth_data.plan import Plan, StratumSummary, Summary
 from mmearth_data.report.mosaic import mosaic
 from mmearth_data.store import consolidate
 
+logger = logging.getLogger(__name__)
 MOSAIC_SECONDS = 300.0
 """How often, at most, a picture of fresh tiles is published."""
 SHARDS_PICTURED = 8
@@ -39,7 +41,7 @@ class IncompleteError(RuntimeError):
 
 @task(name="resolve", persist_result=False, cache_policy=NO_CACHE)
 def resolve(run: Run) -> int:
-    """Resolve every batch of the plan that is not saved yet; returns how many there were."""
+    """Resolve every batch of the plan that is not saved yet or lacks answers; returns how many there were."""
     return resolve_plan(
         run.plan, run.source, workers=run.settings.workers, on_batch=run.count, stopping=run.stop.is_set
     )
@@ -54,13 +56,30 @@ def collect(settings: CollectSettings) -> Path:
     """
     plan = Plan.prepare(settings.store, settings.locations, downstream=settings.downstream)
     plan.give_up(settings.give_up)
-    limit, stop = limit_name(settings.project), Event()
-    ensure_limit(limit, settings.workers)
+    ensure_limit(limit_name(settings.project), settings.workers)
     source = connected(settings, plan)
     ledger = Ledger(settings, plan, source)
     ledger.show_estimate()
+    while True:
+        try:
+            requests = _collect_with_slots(settings, plan, source, ledger)
+        except SlotsLostError as error:
+            logger.warning("%s; taking slots again", error)
+            continue
+        break
+    consolidate(settings.store)
+    _publish(settings, plan, requests, ledger)
+    return settings.store
+
+
+def _collect_with_slots(settings: CollectSettings, plan: Plan, source: EarthEngineSource, ledger: Ledger) -> int:
+    """Wait for the slots of the project's limit, then resolve and collect; returns the requests sent in this run.
+
+    Raises SlotsLostError where they could not be kept: what was under way is to be begun again.
+    """
+    stop = Event()
     with interruptible(stop), ExitStack() as quota:
-        quota.enter_context(occupied(limit, settings.workers))
+        quota.enter_context(occupied(limit_name(settings.project), settings.workers))
         batches = len(plan.unresolved())
         with run_progress(
             "resolve", batches, "resolve-progress", "batches", lambda: ledger.words(source.requests)
@@ -70,13 +89,10 @@ def collect(settings: CollectSettings) -> Path:
         if settings.dask:
             quota.close()  # each machine of the cluster takes its own slots
         try:
-            requests = _collect_rounds(settings, plan, source, ledger, stop)
+            return _collect_rounds(settings, plan, source, ledger, stop)
         except IncompleteError:
             ledger.show_account(plan.summary().stored)
             raise
-    consolidate(settings.store)
-    _publish(settings, plan, requests, ledger)
-    return settings.store
 
 
 def _collect_rounds(
@@ -84,7 +100,7 @@ def _collect_rounds(
 ) -> int:
     """Collect round after round until nothing is left to collect; returns the requests sent in this run.
 
-    Raises IncompleteError after a round that left shards uncommitted.
+    Raises IncompleteError after a round that left shards uncommitted, and at the end where locations are unresolved.
     """
     sent_by_shards = 0
     drawn = -MOSAIC_SECONDS

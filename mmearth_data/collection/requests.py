@@ -167,8 +167,13 @@ def run_all(work: Callable[[_Item], None], items: Sequence[_Item], workers: int,
         raise first[0]
 
 
-def quarantine(error: Corrupt, store: Place, name: str) -> Place:
+def quarantined(store: Place, name: str) -> Place:
     """Where the bytes of an answer that cannot be used are kept for inspection."""
-    path = store / "_quarantine" / f"{name}.bin"
+    return store / "_quarantine" / f"{name}.bin"
+
+
+def quarantine(error: Corrupt, store: Place, name: str) -> Place:
+    """Keep the bytes of an answer that cannot be used; returns where."""
+    path = quarantined(store, name)
     write_atomic(path, error.payload)
     return path

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmearth_data import checks
-from mmearth_data.collection.requests import Requests, Retry, quarantine, run_all
+from mmearth_data.collection.requests import Requests, Retry, quarantine, quarantined, run_all
+from mmearth_data.collection.resolving import unresolved_name
 from mmearth_data.modalities import BIOME_NAMES, ECOREGION_NAMES, Modality
 from mmearth_data.plan import ShardSpec, Slot, given_up
 from mmearth_data.source import Absence, Acquisition, Corrupt, Source, Tile, Unavailable
@@ -161,6 +162,8 @@ def _first_usable(
     """The first tile of the location that is clear and without gaps, else why there is none; and products tried."""
     if slot.location is not None and slot.location["location_id"] in passed_over:
         return Absence.GIVEN_UP, 0
+    if slot.location is not None and not slot.answered:
+        return _unresolved(int(slot.location["location_id"]), layout.path), 0
     refusal = Absence.NO_PRODUCT
     for number, acquisition in enumerate(slot.acquisitions):
         try:
@@ -176,6 +179,12 @@ def _first_usable(
             return tile, number + 1
         refusal = Absence.GAPS if Absence.GAPS in (refusal, refused) else refused
     return refusal, len(slot.acquisitions)
+
+
+def _unresolved(location_id: int, store: Place) -> _Unusable:
+    """A location that was not resolved because no answer could be used."""
+    error = Corrupt("no answer that it was to be resolved from could be used")
+    return _Unusable(location_id, error, quarantined(store, unresolved_name(location_id)))
 
 
 def _answered_twice(

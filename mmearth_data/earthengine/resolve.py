@@ -133,15 +133,15 @@ def _choose(features: Sequence[dict[str, Any]], cells: int) -> list[list[dict[st
     for feature in features:
         row = feature["properties"]
         _require(row, "a Sentinel-2 candidate", "cell", "level", "index", "time", "cloud", "order", "bands")
-        found[int(row["cell"]), row["level"]].append({"baseline": "", **row})
+        found[int(row["cell"]), row["level"]].append({**row, "baseline": row.get("baseline") or ""})
     for rows in found.values():
         rows.sort(key=lambda row: (row["order"], row["index"]))
     return [(found.get((cell, "L2A")) or found.get((cell, "L1C")) or [])[:MAX_ACQUISITIONS] for cell in range(cells)]
 
 
 def _require(row: Mapping[str, Any], what: str, *names: str) -> None:
-    """Raise Corrupt where a row arrived without what was asked for."""
-    if lacking := [name for name in names if name not in row]:
+    """Raise Corrupt where a row arrived without what was asked for, or with nulls for it."""
+    if lacking := [name for name in names if row.get(name) is None]:
         raise Corrupt(f"{what} arrived without {', '.join(lacking)}", str(row).encode())
 
 

@@ -30,7 +30,10 @@ _ACQUISITION = pa.struct(
     ]
 )
 SCHEMA = pa.schema([("location_id", pa.int64()), ("available", pa.bool_()), ("acquisitions", pa.list_(_ACQUISITION))])
-"""One row per location, in table order; ``available`` says whether it has an acquisition."""
+"""One row per location, in table order; ``available`` says whether it has an acquisition.
+
+Both are null where no answer for the location could be used so far.
+"""
 
 
 def write_table(table: pa.Table, path: Place) -> None:
@@ -40,16 +43,25 @@ def write_table(table: pa.Table, path: Place) -> None:
     write_atomic(path, buffer.getvalue())
 
 
-def write(resolved: Sequence[Resolved], path: Place) -> None:
-    """Save what was resolved for one batch."""
-    rows = [
-        {
+def write(location_ids: Sequence[int], resolved: Sequence[Resolved], path: Place) -> None:
+    """Save what was resolved for the locations of one batch; those left out of it have no answer yet.
+
+    An answer that was saved before stays as it is.
+    """
+    before = read_saved(path)
+    saved = {row["location_id"]: row for row in ([] if before is None else before.to_pylist())}
+    now = {
+        entry.location_id: {
             "location_id": entry.location_id,
             "available": bool(entry.acquisitions),
             "acquisitions": [asdict(acquisition) for acquisition in entry.acquisitions],
         }
         for entry in resolved
-    ]
+    }
+    rows = []
+    for location_id in location_ids:
+        row = saved.get(location_id, {"location_id": location_id})
+        rows.append(now.get(location_id, row) if row.get("available") is None else row)
     write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)
 
 
@@ -64,10 +76,12 @@ def read_saved(path: Place, columns: list[str] | None = None) -> pa.Table | None
         return None
 
 
-def by_location(table: pa.Table) -> dict[int, tuple[Acquisition, ...]]:
-    """The acquisitions of each location of a table, in the order they are tried."""
+def by_location(table: pa.Table) -> dict[int, tuple[Acquisition, ...] | None]:
+    """The acquisitions of each location of a table, in the order they are tried; None where it has no answer yet."""
     return {
-        row["location_id"]: tuple(_acquisition(row["location_id"], fields) for fields in row["acquisitions"])
+        row["location_id"]: None
+        if row["acquisitions"] is None
+        else tuple(_acquisition(row["location_id"], fields) for fields in row["acquisitions"])
         for row in table.to_pylist()
     }
 

@@ -4,7 +4,7 @@
 
 The locations of a shard are a random draw of the plan, so they lie in as many batches as it has rows. Whoever needs a
 shard that has no file yet goes through the batches once for the next SHARDS_AT_ONCE shards of its round together. The
-files are copies: what is missing or damaged is gathered again.
+files are copies: what is missing or damaged is gathered again. A shard with a location without an answer gets none.
 """
 
 from __future__ import annotations
@@ -34,8 +34,11 @@ class Gathered:
     folder: Place
     resolution: Resolution
 
-    def read(self, shard: int, given: pd.DataFrame) -> dict[int, tuple[Acquisition, ...]]:
-        """The acquisitions of each location of a shard; ``given`` are the rows of its round (rounds.py)."""
+    def read(self, shard: int, given: pd.DataFrame) -> dict[int, tuple[Acquisition, ...] | None]:
+        """The acquisitions of each location of a shard, whose round has the rows ``given`` (rounds.py).
+
+        None for a location without an answer.
+        """
         wanted = _located(given, shard)
         table = self._read(shard, wanted)
         if table is None:
@@ -64,7 +67,8 @@ class Gathered:
         tables = {}
         for other, location_ids in wanted.items():
             tables[other] = found.take(order[np.searchsorted(ids, location_ids, sorter=order)])
-            acquisitions.write_table(tables[other], self._file(other))
+            if not tables[other]["available"].null_count:
+                acquisitions.write_table(tables[other], self._file(other))
         return tables[shard]
 
     def _file(self, shard: int) -> Place:

@@ -38,9 +38,10 @@ def given_up(store: str | Place) -> frozenset[int]:
         raise GiveUpError(f"{file} is damaged; restore it from a copy, or write the list of ids anew") from error
 
 
-def give_up(store: Place, location_ids: Iterable[int], shard_of: Mapping[int, int]) -> None:
-    """Record that these locations are to be gone past; ``shard_of`` names the shard of every location with a row.
+def give_up(store: Place, location_ids: Iterable[int], shard_of: Mapping[int, int | None]) -> None:
+    """Record that these locations are to be gone past.
 
+    ``shard_of`` names the shard of every location with a row, and None for those without that could not be resolved.
     Those that are recorded already are left as they are. Raises GiveUpError for a location without a row or in a
     committed shard, and ShardLocked while somebody works on one of the shards; then none is recorded.
     """
@@ -52,7 +53,8 @@ def give_up(store: Place, location_ids: Iterable[int], shard_of: Mapping[int, in
                 f"location {location_id} has no row of {store}, so there is nothing to give up; "
                 "give up those that a collection named"
             )
-        for shard in sorted({shard_of[location_id] for location_id in wanted}):
+        concerned = {shard for location_id in wanted if (shard := shard_of[location_id]) is not None}
+        for shard in sorted(concerned):
             locked.enter_context(shards.lock(store, shard))
         committed = shards.committed(store)
         for location_id in sorted(wanted):

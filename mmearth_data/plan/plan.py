@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -30,7 +30,7 @@ from mmearth_data.adopted import AdoptedTables, PlanError, read_adopted, write_a
 from mmearth_data.location import COLUMNS, read_locations
 from mmearth_data.modalities import Modality, stored_with
 from mmearth_data.plan.gathering import Gathered
-from mmearth_data.plan.given_up import give_up
+from mmearth_data.plan.given_up import give_up, given_up
 from mmearth_data.plan.outcomes import Outcomes
 from mmearth_data.plan.parts import Parts, check_contains
 from mmearth_data.plan.progress import Summary, stratum_summaries
@@ -50,11 +50,15 @@ _DIGEST = "location_table_sha256"
 
 @dataclass(frozen=True)
 class Slot:
-    """A row of the store: the location's row of the table and its acquisitions, or None and none where it is vacant."""
+    """A row of the store: the location's row of the table and its acquisitions, or None and none where it is vacant.
+
+    ``answered`` is false where no answer for the location could be used when it was resolved.
+    """
 
     row: int
     location: dict[str, Any] | None
     acquisitions: tuple[Acquisition, ...]
+    answered: bool = True
 
 
 @dataclass(frozen=True)
@@ -180,15 +184,22 @@ class Plan:
         return self._resolution.batch(number)
 
     def unresolved(self) -> tuple[int, ...]:
-        """Batches that are not saved, not intact, or saved of other locations."""
-        return self._resolution.missing()
+        """Batches with locations to ask for: not saved, not intact, saved of other locations, or without all answers.
 
-    def is_resolved(self, number: int) -> bool:
-        """Whether a batch is saved, and intact."""
-        return self._resolution.is_saved(number)
+        Locations that were given up are not asked for.
+        """
+        passed_over = given_up(self.store)
+        return tuple(number for number in self._resolution.lacking() if self._unanswered(number, passed_over))
+
+    def unanswered(self, number: int) -> tuple[Location, ...]:
+        """The locations of one batch that are still to be asked for."""
+        return self._unanswered(number, given_up(self.store))
+
+    def _unanswered(self, number: int, passed_over: Set[int]) -> tuple[Location, ...]:
+        return tuple(place for place in self._resolution.unanswered(number) if place.location_id not in passed_over)
 
     def save_resolved(self, number: int, resolved: Sequence[Resolved]) -> None:
-        """Save what was resolved for one batch; it must be for the batch's locations, in their order."""
+        """Save what was resolved for one batch, in the order of its locations; those left out have no answer yet."""
         self._resolution.save(number, resolved)
 
     # -- rounds
@@ -206,7 +217,7 @@ class Plan:
         """Plan the next round and return its shards; None where every stratum has its quota or has run dry.
 
         While shards of an earlier round are uncommitted those are returned, whoever planned them. Raises PlanError
-        while a batch is unresolved.
+        while a batch is not saved. Locations without an answer are given rows as if they had products.
         """
         with exclusive(self.store / "_plan" / "lock"):
             if waiting := self.pending():
@@ -228,11 +239,23 @@ class Plan:
         return self._rounds.tiles(shards)
 
     def give_up(self, location_ids: Iterable[int]) -> None:
-        """Go past these locations of shards that are not committed; raises what ``plan.given_up`` says."""
-        given = self._rounds.given()
-        shard_of = dict(zip(given["location_id"].tolist(), given["shard"].tolist(), strict=True))
-        shard_of.pop(0, None)
-        give_up(self.store, location_ids, shard_of)
+        """Go past these locations, which have no answer or are of shards that are not committed.
+
+        Raises what ``plan.given_up`` says.
+        """
+        wanted = set(location_ids)
+        if not wanted:
+            return
+        with exclusive(self.store / "_plan" / "lock"):
+            given = self._rounds.given()
+            shard_of: dict[int, int | None] = {
+                place.location_id: None
+                for number in set(self._resolution.lacking()) - set(self._resolution.unsaved())
+                for place in self._resolution.unanswered(number)
+            }
+            shard_of |= dict(zip(given["location_id"].tolist(), given["shard"].tolist(), strict=True))
+            shard_of.pop(0, None)
+            give_up(self.store, wanted, shard_of)
 
     def spec(self, shard: int) -> ShardSpec:
         """The slots of one shard, with their locations and acquisitions."""
@@ -243,16 +266,16 @@ class Plan:
 
     def summary(self) -> Summary:
         """How far the plan is, counted on committed shards."""
-        missing, given = set(self.unresolved()), self._rounds.given()
+        unsaved, given = set(self._resolution.unsaved()), self._rounds.given()
         planned = set(given["shard"].tolist())
         done = planned & shards.committed(self.store)
         part = self.parts.parts[-1]
         stored, gave_way = self._outcomes.of(part)
-        untried = np.zeros(len(self.table), dtype=np.bool_) if missing else self._resolution.available
+        untried = np.zeros(len(self.table), dtype=np.bool_) if unsaved else self._resolution.available
         untried &= ~np.isin(self.parts.ids, given["location_id"])
         return Summary(
             locations=len(self.table),
-            resolved=sum(self._resolution.size(n) for n in range(self.batches) if n not in missing),
+            resolved=len(self.table) - sum(len(self._resolution.unanswered(n)) for n in self.unresolved()),
             rounds=self.rounds(),
             shards=len(planned),
             committed=len(done),
@@ -262,7 +285,7 @@ class Plan:
                 stored,
                 gave_way,
                 untried=untried,
-                settled=not missing and planned == done,
+                settled=not unsaved and planned == done,
             ),
         )
 
@@ -290,7 +313,9 @@ class Plan:
         places = {int(record["location_id"]): record for record in described.to_dict("records")}
         found = self._gathered.read(shard, given)
         return tuple(
-            Slot(row, places[location_id], found[location_id]) if location_id else Slot(row, None, ())
+            Slot(row, places[location_id], found[location_id] or (), answered=found[location_id] is not None)
+            if location_id
+            else Slot(row, None, ())
             for row, location_id in zip(rows["row"].tolist(), location_ids.tolist(), strict=True)
         )
 
