@@ -112,6 +112,7 @@ def _exit_code(error: Exception) -> int:
     """1 for what failed on the way and may succeed next time, 2 for what must be mended first."""
     from mmearth_data.source import Rejected, SourceError
     from mmearth_data.store.buckets import Unreachable
+    from mmearth_data.store.leases import LeaseLost
     from mmearth_data.store.locking import ShardLocked
 
     if isinstance(error, Rejected):
@@ -121,7 +122,8 @@ def _exit_code(error: Exception) -> int:
         errno.EDQUOT,
         errno.EIO,
     )
-    return 1 if out_of_room or isinstance(error, SourceError | RuntimeError | Unreachable | ShardLocked) else 2
+    passes = isinstance(error, SourceError | RuntimeError | Unreachable | ShardLocked | LeaseLost)
+    return 1 if out_of_room or passes else 2
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -36,11 +36,16 @@ Both are null where no answer for the location could be used so far.
 """
 
 
-def write_table(table: pa.Table, path: Place) -> None:
-    """Write a Parquet file that either is there whole, on disk, or is not there; raises StoreError."""
+def encoded(table: pa.Table) -> bytes:
+    """The bytes of a Parquet file."""
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
-    write_atomic(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def write_table(table: pa.Table, path: Place) -> None:
+    """Write a Parquet file that either is there whole, on disk, or is not there; raises StoreError."""
+    write_atomic(path, encoded(table))
 
 
 def write(location_ids: Sequence[int], resolved: Sequence[Resolved], path: Place) -> None:

@@ -45,7 +45,7 @@ def give_up(store: Place, location_ids: Iterable[int], shard_of: Mapping[int, in
     Those that are recorded already are left as they are. Raises GiveUpError for a location without a row or in a
     committed shard, and ShardLocked while somebody works on one of the shards; then none is recorded.
     """
-    with exclusive(store / "_plan" / "given-up.lock"), ExitStack() as locked:
+    with exclusive(store / "_plan" / "given-up.lock") as renew, ExitStack() as locked:
         known = given_up(store)
         wanted = set(location_ids) - known
         for location_id in sorted(wanted - set(shard_of)):
@@ -64,4 +64,5 @@ def give_up(store: Place, location_ids: Iterable[int], shard_of: Mapping[int, in
                     "rewritten; leave it out of --give-up"
                 )
         if wanted:
+            renew()
             write_atomic(_file(store), (json.dumps(sorted(known | wanted)) + "\n").encode())

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -40,6 +40,7 @@ from mmearth_data.plan.slots import MAX_SHARD_ROWS, VACANT, IndexArray, first_ro
 from mmearth_data.source import Acquisition, Location, Resolved
 from mmearth_data.store import layout, shards
 from mmearth_data.store.files import make_directory, remove_left_overs, write_atomic
+from mmearth_data.store.leases import LeaseLost
 from mmearth_data.store.locking import exclusive
 from mmearth_data.store.objects import Place, at
 
@@ -102,13 +103,13 @@ class Plan:
         digest = hashlib.sha256(content).hexdigest()
         folder = path / "_plan"
         make_directory(folder / "resolved")
-        with exclusive(folder / "lock"):
+        with exclusive(folder / "lock") as renew:
             for swept in (folder, folder / "resolved", folder / "shards", folder / "account"):
                 remove_left_overs(swept)
             if not (folder / "plan.json").is_file():
-                cls._adopt(path, table, content, digest, max_shard_rows, asked)
+                cls._adopt(path, table, content, digest, max_shard_rows, asked, renew)
             elif digest not in (known.sha256 for known in read_adopted(folder).tables):
-                cls._extend(path, table, content, digest, source)
+                cls._extend(path, table, content, digest, source, renew)
         held = layout.read_layout(path).modalities
         if lacking := [modality.name for modality in asked if modality not in held]:
             raise PlanError(
@@ -134,17 +135,32 @@ class Plan:
 
     @staticmethod
     def _adopt(
-        path: Place, table: gpd.GeoDataFrame, content: bytes, digest: str, most: int, asked: tuple[Modality, ...]
+        path: Place,
+        table: gpd.GeoDataFrame,
+        content: bytes,
+        digest: str,
+        most: int,
+        asked: tuple[Modality, ...],
+        renew: Callable[[], None],
     ) -> None:
         strata = len(table[["biome", "year"]].drop_duplicates())
         rows, pixels = shard_rows(strata, most), int(grid.decode(table["location_id"].to_numpy()[:1]).pixels[0])
         made = (path / "zarr.json").is_file() and layout.read_layout(path).attrs.get(_DIGEST) == digest
         if not made:
+            renew()
             layout.create(path, tile_pixels=pixels, shard_rows=rows, attrs={_DIGEST: digest}, modalities=asked)
-        _keep(path / "_plan", AdoptedTables(rows, ()).with_table(digest, len(table)), content)
+        _keep(path / "_plan", AdoptedTables(rows, ()).with_table(digest, len(table)), content, renew)
 
     @classmethod
-    def _extend(cls, path: Place, table: gpd.GeoDataFrame, content: bytes, digest: str, source: Place) -> None:
+    def _extend(
+        cls,
+        path: Place,
+        table: gpd.GeoDataFrame,
+        content: bytes,
+        digest: str,
+        source: Place,
+        renew: Callable[[], None],
+    ) -> None:
         folder, follows = path / "_plan", cls.open(path)
         remedy = (
             f"continue with {folder / read_adopted(folder).tables[-1].file}, extend it by a table with the same seed, "
@@ -154,7 +170,7 @@ class Plan:
             check_contains(table, follows.table, remedy)
         except PlanError as error:
             raise PlanError(f"{source} does not extend the location table of {path}: {error}") from None
-        _keep(folder, read_adopted(folder).with_table(digest, len(table)), content)
+        _keep(folder, read_adopted(folder).with_table(digest, len(table)), content, renew)
         logger.info("%s follows %d locations now, %d before", path, len(table), len(follows.table))
 
     @property
@@ -219,17 +235,27 @@ class Plan:
         While shards of an earlier round are uncommitted those are returned, whoever planned them. Raises PlanError
         while a batch is not saved. Locations without an answer are given rows as if they had products.
         """
-        with exclusive(self.store / "_plan" / "lock"):
-            if waiting := self.pending():
-                return waiting
-            number = len(self._rounds.parts())
-            first_row = sum(len(self._rounds.read(earlier)) for earlier in range(number))
-            part, picks = self._picks(number)
-            if not len(picks):
-                return None
-            layout.resize(self.store, first_row + len(picks))
-            location_ids = np.where(picks == VACANT, 0, self.parts.ids[picks])
-            self._rounds.write(number, part, location_ids, first_row, self.rows_per_shard)
+        while True:
+            try:
+                with exclusive(self.store / "_plan" / "lock") as renew:
+                    return self._plan_round(renew)
+            except LeaseLost as lost:
+                logger.warning("a round was not planned, which is tried again: %s", lost)
+
+    def _plan_round(self, renew: Callable[[], None]) -> tuple[int, ...] | None:
+        """``next_round`` under the plan's lock; ``renew`` is called before each write."""
+        if waiting := self.pending():
+            return waiting
+        number = len(self._rounds.parts())
+        first_row = sum(len(self._rounds.read(earlier)) for earlier in range(number))
+        part, picks = self._picks(number)
+        if not len(picks):
+            return None
+        renew()
+        layout.resize(self.store, first_row + len(picks))
+        location_ids = np.where(picks == VACANT, 0, self.parts.ids[picks])
+        renew()
+        self._rounds.write(number, part, location_ids, first_row, self.rows_per_shard)
         result = tuple(int(shard) for shard in self._rounds.read(number)["shard"].unique())
         logger.info("round %d: %d locations in %d shards", number, int((picks != VACANT).sum()), len(result))
         return result
@@ -336,7 +362,9 @@ class Plan:
         return Outcomes(self.store, self.parts)
 
 
-def _keep(folder: Place, adopted: AdoptedTables, content: bytes) -> None:
+def _keep(folder: Place, adopted: AdoptedTables, content: bytes, renew: Callable[[], None]) -> None:
     """Adopt the last of these tables: its bytes first, then the list that names it."""
+    renew()
     write_atomic(folder / adopted.tables[-1].file, content)
+    renew()
     write_adopted(folder, adopted)

@@ -18,10 +18,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmearth_data.plan.acquisitions import write_table
+from mmearth_data.plan.acquisitions import encoded
 from mmearth_data.plan.slots import IndexArray
-from mmearth_data.store.files import readable
-from mmearth_data.store.objects import Place
+from mmearth_data.store.files import readable, write_atomic
+from mmearth_data.store.leases import LeaseLost
+from mmearth_data.store.objects import ObjectPath, Place, Superseded
 
 _PART = b"table"
 """Key of a round's metadata: which of the plan's tables it is for; the first where there is none."""
@@ -73,11 +74,22 @@ class Rounds:
         return sum(self._located(number)[shard] for number in range(self.count()) for shard in wanted)
 
     def write(self, number: int, part: int, location_ids: IndexArray, first_row: int, rows_per_shard: int) -> None:
-        """Plan round ``number`` for a table: its rows from ``first_row`` on go to these locations (0: to nobody)."""
+        """Plan round ``number`` for a table: its rows from ``first_row`` on go to these locations (0: to nobody).
+
+        Raises LeaseLost where another process has planned the round meanwhile, which object storage tells.
+        """
         rows = first_row + np.arange(len(location_ids))
         metadata = {_PART: str(part).encode()} if part else None
         table = pa.table([rows, rows // rows_per_shard, location_ids], schema=_SCHEMA.with_metadata(metadata))
-        write_table(table, self._file(number))
+        file, content = self._file(number), encoded(table)
+        if not isinstance(file, ObjectPath):
+            write_atomic(file, content)
+            return
+        try:
+            file.put_if(content, None)
+        except Superseded:
+            if file.read_bytes() != content:  # else it is ours, of which the answer was lost
+                raise LeaseLost(f"{file} was planned by another process meanwhile; run again") from None
 
     def _file(self, number: int) -> Place:
         return self.folder / f"round-{number:02d}.parquet"

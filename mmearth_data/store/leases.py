@@ -150,7 +150,7 @@ def _ran_out(file: ObjectPath, stat: ObjectStat) -> bool:
 
 
 @contextmanager
-def waiting(file: ObjectPath) -> Iterator[None]:
+def waiting(file: ObjectPath) -> Iterator[Lease]:
     """Hold the lease at ``file``, waiting for whoever holds it; a wait that is no short one is told."""
     for tries in itertools.count(1):
         try:
@@ -161,6 +161,6 @@ def waiting(file: ObjectPath) -> Iterator[None]:
                 _log.warning("waiting for %s, which %s holds or held", file, taken.holder)
             time.sleep(_POLL_SECONDS)
     try:
-        yield
+        yield lease
     finally:
         lease.give_back()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,11 +27,15 @@ def lock_file(path: str | Place, shard: int) -> Place:
 
 
 @contextmanager
-def exclusive(file: Place) -> Iterator[None]:
-    """Hold a lock on ``file``, waiting for whoever holds it; raises StoreError where no lock can be had at all."""
+def exclusive(file: Place) -> Iterator[Callable[[], None]]:
+    """Hold a lock on ``file``, waiting for whoever holds it; raises StoreError where no lock can be had at all.
+
+    What it gives is to be called before each write: it makes sure that the lock is still held. A lock cannot be lost;
+    where a lease ran out and somebody else took it, it raises LeaseLost.
+    """
     if isinstance(file, ObjectPath):
-        with waiting(file):
-            yield
+        with waiting(file) as lease:
+            yield lease.renew
         return
     descriptor = _opened(file)
     try:
@@ -39,7 +43,7 @@ def exclusive(file: Place) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError as error:
             raise _unlockable(file, error) from error
-        yield
+        yield lambda: None
     finally:
         os.close(descriptor)
 
