@@ -12,7 +12,9 @@ COPY sampling sampling
 RUN /opt/mmearth/bin/pip install --constraint constraints.txt '.[collect,flows,dask,docker,objects]'
 
 FROM python:3.11.14-slim-bookworm
-RUN useradd --create-home --uid 1000 mmearth && install --directory --owner mmearth /data /srv/mmearth
+# A volume takes its owner from the folder that it is mounted on, where there is one.
+RUN useradd --create-home --uid 1000 mmearth \
+    && install --directory --owner mmearth /data /srv/mmearth /home/mmearth/.config /home/mmearth/.prefect
 COPY --from=build /opt/mmearth /opt/mmearth
 COPY --chown=mmearth flows/prefect.yaml /srv/mmearth/
 ENV PATH=/opt/mmearth/bin:$PATH \

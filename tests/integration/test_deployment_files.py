@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -105,6 +106,38 @@ def test_what_is_copied_is_there_and_reaches_the_builder() -> None:
                 sources = [word for word in line.split()[1:-1] if not word.startswith("--")]
                 assert all((DOCKER.parent / source).exists() for source in sources)
                 assert {source.partition("/")[0] for source in sources} <= let_through
+
+
+def test_the_volumes_that_services_write_to_belong_to_their_user() -> None:
+    """Docker makes a missing mount point as root, and user 1000 could not write to it."""
+    file = (DOCKER / "collect.Dockerfile").read_text()
+    made = re.search(r"install --directory --owner mmearth ([^\n]*)", file)
+    assert made
+    volumes = [volume for name in ("server", "collect") for volume in SERVICES[name]["volumes"]]
+    places = [Path(volume.removesuffix(":ro").rpartition(":")[2]) for volume in volumes if not volume.endswith(":ro")]
+    assert len(places) == 2
+    assert {str(place) for place in places} <= set(made[1].split())
+
+
+def test_the_server_reaches_postgres_whatever_the_password_is(tmp_path: Path) -> None:
+    password = "p@ss/w:rd#1"
+    given = {
+        name: value.replace("${POSTGRES_PASSWORD}", password)
+        for name, value in SERVICES["server"]["environment"].items()
+        if "DATABASE" in name
+    }
+    script = (
+        "from sqlalchemy.engine import make_url\n"
+        "from prefect.server.database.dependencies import provide_database_interface\n"
+        "url = make_url(provide_database_interface().database_config.connection_url)\n"
+        "print(url.drivername, url.host, url.database, url.username, url.password)"
+    )
+    environment = {"PATH": os.environ["PATH"], "PREFECT_HOME": str(tmp_path), **given}
+    ran = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    postgres = SERVICES["postgres"]["environment"]
+    assert ran.stdout.split() == [
+        "postgresql+asyncpg", "postgres", postgres["POSTGRES_DB"], postgres["POSTGRES_USER"], password,
+    ]  # fmt: skip
 
 
 def test_services_are_built_from_files_that_are_there_and_wait_for_services_that_are() -> None:
