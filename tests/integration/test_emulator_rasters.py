@@ -233,7 +233,7 @@ def test_where_replaces_only_where_test_and_value_are_valid() -> None:
 MATHS: list[tuple[Callable[[ee.Image, ee.Image], ee.Image], Callable[[Any, Any], Any]]] = [
     (lambda x, y: x.pow(2), lambda x, y: x**2.0),
     (lambda x, y: x.mod(y), lambda x, y: np.where(y == 0, 0, np.fmod(x, np.maximum(y, 1)))),
-    (lambda x, y: x.atan2(y), np.arctan2),
+    (lambda x, y: x.atan2(y), lambda x, y: np.arctan2(y, x)),
     (lambda x, y: x.hypot(y), np.hypot),
     (lambda x, y: x.And(y.gt(500)), lambda x, y: (x != 0) & (y > 500)),
     (lambda x, y: x.Or(y.gt(500)), lambda x, y: (x != 0) | (y > 500)),

@@ -1,4 +1,8 @@
-"""Questions whose answers follow from Earth Engine's semantics alone, by the algorithm that each is about."""
+"""Questions whose answers follow from Earth Engine's semantics alone, by the algorithm that each is about.
+
+``CASES`` come with their answers, worked out elsewhere; ``QUESTIONS`` are those on which the service and the emulator
+are to agree, whatever they say.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,9 @@ from typing import Any
 
 import ee
 
+from tests.online.answers import arithmetic, plain, rasters, reducing, shapes, tables
+
+CASES = [*arithmetic.CASES, *plain.CASES, *shapes.CASES, *tables.CASES, *rasters.CASES, *reducing.CASES]
 LIST = [5, 3, 8, 3, 1, 9, 4]
 TRIANGLE = [[300033, 6199951], [300512, 6199777], [300207, 6199402]]
 CRS = "EPSG:32633"

@@ -9,13 +9,13 @@ import os
 from typing import Any
 
 import ee
-import numpy as np
 import pytest
 from ee.ee_exception import EEException
 
 from mmearth_data.emulator.world import build
 from tests.emulated import connected, start_emulator
-from tests.online.semantics import QUESTIONS
+from tests.online.answers.asking import alike, answers
+from tests.online.semantics import CASES, QUESTIONS
 
 TOLERANCE = 1e-6
 """Relative; of measures on the Earth, where the service's spheroid is not documented, a thousandth."""
@@ -29,16 +29,6 @@ def _answer(name: str) -> Any:
         return f"refused: {error}"
 
 
-def _alike(left: Any, right: Any, tolerance: float) -> bool:
-    if isinstance(left, dict) and isinstance(right, dict):
-        return left.keys() == right.keys() and all(_alike(left[key], right[key], tolerance) for key in left)
-    if isinstance(left, list) and isinstance(right, list):
-        return len(left) == len(right) and all(_alike(a, b, tolerance) for a, b in zip(left, right, strict=True))
-    if isinstance(left, int | float) and isinstance(right, int | float):
-        return bool(np.isclose(left, right, rtol=tolerance, atol=tolerance))
-    return bool(left == right)
-
-
 @pytest.fixture(scope="module")
 def emulated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with start_emulator(tmp_path_factory.mktemp("log"), archive=build("flat", 0)) as running, connected(running.url):
@@ -46,12 +36,16 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def real() -> dict[str, Any]:
+def service() -> None:
     project = os.environ.get("MMEARTH_PROJECT")
     if not project:
         pytest.skip("MMEARTH_PROJECT names no Google Cloud project with Earth Engine")
     ee.Reset()
     ee.Initialize(project=project)
+
+
+@pytest.fixture(scope="module")
+def real(service: None, emulated: dict[str, Any]) -> dict[str, Any]:
     return {name: _answer(name) for name in QUESTIONS}
 
 
@@ -60,7 +54,16 @@ def test_the_emulator_answers_every_question(emulated: dict[str, Any]) -> None:
     assert refused == {}
 
 
+def test_the_service_gives_the_answers_that_the_emulator_is_held_to(emulated: dict[str, Any], service: None) -> None:
+    different = [
+        f"{case.algorithm}: {got!r} there, {case.expected!r} expected"
+        for case, got in zip(CASES, answers(CASES), strict=True)
+        if not alike(got, case.expected, max(case.relative, TOLERANCE))
+    ]
+    assert not different, "\n".join(different)
+
+
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_the_service_and_the_emulator_agree(name: str, real: dict[str, Any], emulated: dict[str, Any]) -> None:
     tolerance = 1e-3 if name.startswith(MEASURES) else TOLERANCE
-    assert _alike(real[name], emulated[name], tolerance), f"{name}: {real[name]} there, {emulated[name]} here"
+    assert alike(real[name], emulated[name], tolerance), f"{name}: {real[name]} there, {emulated[name]} here"

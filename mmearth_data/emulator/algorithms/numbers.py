@@ -69,7 +69,7 @@ def _bits(operation: Callable[[int, int], int]) -> Callable[[Number, Number], in
 _PAIRS: tuple[_Named, ...] = (
     (("add",), operator.add), (("subtract",), operator.sub), (("multiply",), operator.mul),
     (("divide",), _divided), (("mod",), _modulo), (("pow",), _power), (("hypot",), math.hypot),
-    (("atan2",), math.atan2), (("min",), min), (("max",), max),
+    (("atan2",), lambda x, y: math.atan2(y, x)), (("min",), min), (("max",), max),
     (("eq",), operator.eq), (("neq",), operator.ne), (("lt",), operator.lt), (("lte",), operator.le),
     (("gt",), operator.gt), (("gte",), operator.ge),
     (("and",), lambda left, right: bool(left) and bool(right)),

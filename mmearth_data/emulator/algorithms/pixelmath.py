@@ -51,7 +51,7 @@ def _whole(left: str, right: str) -> str:
 for _names, _operation, _result in (
     (("Image.pow",), _power, _double),
     (("Image.mod",), _modulo, union),
-    (("Image.atan2",), np.arctan2, _double),
+    (("Image.atan2",), lambda x, y: np.arctan2(y, x), _double),
     (("Image.hypot",), np.hypot, _double),
     (("Image.and",), lambda x, y: (x != 0) & (y != 0), boolean),
     (("Image.or",), lambda x, y: (x != 0) | (y != 0), boolean),

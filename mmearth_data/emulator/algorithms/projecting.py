@@ -112,12 +112,18 @@ def lattice(crs: Projection, crs_transform: list[float] | None, scale: float | N
     return Projection(code, crs.transform)
 
 
-def on_grid(image: Image, grid: NativeGrid, window: Window | None) -> Image:
-    """The image computed on a grid, and read from there wherever it is asked for."""
+def on_grid(image: Image, grid: NativeGrid, window: Window | None, cut: bool = False) -> Image:
+    """The image computed on a grid, and read from there wherever it is asked for; masked beyond the window if cut."""
 
     def place(band: Band) -> Band:
         def native(part: Window, frames: Frames) -> Pixels:
-            return band.pixels(part.of(grid), frames)
+            values, valid = band.pixels(part.of(grid), frames)
+            if not cut or window is None:
+                return Pixels(values, valid)
+            rows, columns = np.arange(part.height) + part.row, np.arange(part.width) + part.column
+            down = (rows >= window.row) & (rows < window.row + window.height)
+            across = (columns >= window.column) & (columns < window.column + window.width)
+            return Pixels(values, valid & down[:, None] & across)
 
         return Band(
             band.name, band.dtype, grid, at_native(native, grid, band.dtype, band.extent), band.extent, (), window
@@ -192,8 +198,8 @@ def clip_to_bounds_and_scale(
     if any(number is not None and not 1 <= number <= limits.MAX_GRID_SIDE for number in (width, height, maxDimension)):
         raise ServiceError(f"{where}: dimensions must be between 1 and {limits.MAX_GRID_SIDE}.")
     grid, window = _export_grid(native, bounds, width, height, maxDimension, scale)
-    cut = on_grid(input, grid, window)
-    return replace(cut, footprint=Geometry(_outline(grid, window), grid.crs).degrees)
+    clipped = on_grid(input, grid, window, cut=True)
+    return replace(clipped, footprint=Geometry(_outline(grid, window), grid.crs).degrees)
 
 
 def _outline(grid: NativeGrid, window: Window) -> BaseGeometry:

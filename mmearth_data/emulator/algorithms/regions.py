@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmearth_data.emulator import limits
-from mmearth_data.emulator.algorithms.projections import metres_per_unit
+from mmearth_data.emulator.algorithms.projecting import lattice
 from mmearth_data.emulator.bands import Band
 from mmearth_data.emulator.collections import Collection, Element, Query, single
 from mmearth_data.emulator.coverage import Cover, coarsened, cover, pixels_within
@@ -29,21 +29,9 @@ def lattice_of(
     image: Image, crs: Projection | None, crs_transform: list[float] | None, scale: float | None, where: str
 ) -> Projection:
     """The pixel grid to work on: as asked, by default that of the image's first band."""
-    if scale is not None and crs_transform is not None:
-        raise ServiceError(f"{where}: 'scale' and 'crsTransform' exclude each other.")
     native = image.bands[0].grid if image.bands else None
     base = crs or (Projection(DEGREES) if native is None else Projection(native.crs, native.transform))
-    if crs_transform is not None:
-        if len(crs_transform) != 6:
-            raise ServiceError(f"{where}: 'crsTransform' must have 6 numbers; got {len(crs_transform)}.")
-        a, b, c, d, e, f = map(float, crs_transform)
-        return Projection(base.crs, (a, b, c, d, e, f))
-    if scale is not None:
-        if not 1e-6 < scale < 1e9:
-            raise ServiceError(f"{where}: 'scale' must be a positive number of metres; got {scale}.")
-        step = scale / metres_per_unit(base.crs)
-        return Projection(base.crs, (step, 0.0, 0.0, 0.0, -step, 0.0))
-    return base
+    return lattice(base, crs_transform, scale, where)
 
 
 def named_outputs(bands: Sequence[Band], reducer: Reducer, where: str, alone: bool) -> list[list[str]]:

@@ -98,7 +98,7 @@ def distance(left: Geometry, right: Geometry, proj: Projection | None, where: st
         return math.inf
     if proj is not None:
         return float(shapely.distance(first, second))
-    plane = _plane_around(shapely.union(shapely.box(*first.bounds), shapely.box(*second.bounds)))
+    plane = _plane_around(shapely.GeometryCollection([first, second]))
     ends = shapely.shortest_line(moved(first, DEGREES, plane), moved(second, DEGREES, plane))
     (lon0, lat0), (lon1, lat1) = shapely.get_coordinates(moved_ends(ends, plane))
     return float(_ELLIPSOID.inv(lon0, lat0, lon1, lat1)[2])
@@ -140,7 +140,9 @@ def _shaped(operation: Callable[[BaseGeometry], BaseGeometry]) -> Callable[[Geom
 
 _register_one("bounds", _shaped(shapely.envelope), gives_shape=True)
 _register_one("convexHull", _shaped(shapely.convex_hull), gives_shape=True)
-_register_one("dissolve", _shaped(lambda shape: shapely.union_all(shapely.get_parts(_sound(shape)))), gives_shape=True)
+_register_one(
+    "dissolve", _shaped(lambda shape: shapely.union_all(list(map(_sound, shapely.get_parts(shape))))), gives_shape=True
+)
 _register_one("area", area, gives_shape=False)
 _register_one("length", lambda geometry, proj: _length(geometry, proj, 1), gives_shape=False)
 _register_one("perimeter", lambda geometry, proj: _length(geometry, proj, 2), gives_shape=False)
