@@ -9,7 +9,7 @@ import numpy as np
 from mmearth_data.emulator.world import blocks, charts, frames, landcover, radar, roads, setting, settlements, spectra
 from mmearth_data.emulator.world.blocks import Block
 from mmearth_data.emulator.world.catalogue.orbits import HalfPlane
-from mmearth_data.emulator.world.phenology import surface
+from mmearth_data.emulator.world.phenology import shares
 from mmearth_data.emulator.world.planet import LATITUDE, LONGITUDE
 from mmearth_data.emulator.world.scenes import RadarScene
 
@@ -90,14 +90,14 @@ def test_roads_are_lines_and_the_land_map_and_the_radar_tell_them_from_towns_and
             wide = np.lib.stride_tricks.sliding_window_view(land.road, (5, 5)).all(axis=(2, 3))
             assert wide.mean() < 0.002
             echo = radar.backscatter(world(), block, scene, "VV")
-            season = surface(world(), block, 6.5 if not block.south else 0.5, 2019)
+            sealed = shares(world(), block, 6.5 if not block.south else 0.5, 2019)[spectra.BUILT]
             forest = land.cover == landcover.TREES
             seen["map"].append(charts.worldcover(world(), block)[road] == 50)
             seen["road"].append(echo[road])
             seen["town"].append(echo[(land.cover == landcover.BUILT) & ~land.road])
             seen["forest"].append(echo[forest])
-            seen["sealed"].append(season.shares[spectra.BUILT][road])
-            seen["sealed forest"].append(season.shares[spectra.BUILT][forest])
+            seen["sealed"].append(sealed[road])
+            seen["sealed forest"].append(sealed[forest])
     mean = {name: float(np.concatenate(parts).mean()) for name, parts in seen.items()}
     assert len(seen["map"]) >= 8
     assert mean["map"] > 0.8

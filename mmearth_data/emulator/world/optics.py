@@ -12,7 +12,7 @@ from mmearth_data.emulator.world import clouds, noise, spectra
 from mmearth_data.emulator.world.blocks import Block
 from mmearth_data.emulator.world.clouds import CloudField
 from mmearth_data.emulator.world.landcover import BUILT, SNOW, WATER
-from mmearth_data.emulator.world.phenology import Surface, surface
+from mmearth_data.emulator.world.phenology import Surface, shares, surface
 from mmearth_data.emulator.world.scenes import OpticalScene
 from mmearth_data.emulator.world.setting import World
 
@@ -68,7 +68,7 @@ def _lit(world: World, block: Block, month: float, year: int, scene: OpticalScen
     light += patch * _PATCHWORK.take(land.cover, mode="clip")
     light *= np.float32(1.0) - np.float32(0.20) * np.clip(land.canopy * np.float32(1 / 32.0), 0.0, 1.0)
     light = np.clip(light, 0.35, 2.0) * _light(scene, state)
-    lit: F32 = state.shares * light
+    lit: F32 = shares(world, block, month, year) * light
     return lit
 
 
@@ -101,6 +101,15 @@ def _at(field: F32, block: Block, level: int) -> F32:
     return _average(field, block, clouds.LEVEL, level)
 
 
+@lru_cache(maxsize=48)
+def _veils(world: World, block: Block, scene: OpticalScene, level: int) -> tuple[F32, F32, F32]:
+    """At a level: shadow (0–1), and the shares of the view that clouds and that cirrus take."""
+    over = sky(world, block, scene)
+    thick = np.float32(1.0) - np.exp(np.float32(-0.8) * _at(over.thickness, block, level))
+    veil = np.float32(1.0) - np.exp(-_at(over.cirrus, block, level))
+    return _at(over.shadow, block, level), thick, veil
+
+
 def reflectance(world: World, block: Block, scene: OpticalScene, band: str, level: int) -> NDArray[np.uint16]:
     """A spectral band × 10⁴ at its own resolution (``level`` × 10 m)."""
     number = spectra.INDEX[band]
@@ -112,8 +121,7 @@ def reflectance(world: World, block: Block, scene: OpticalScene, band: str, leve
     rows, columns = block.rows(level), block.columns(level)
     grain = noise.white(noise.salt("band", band, scene.datatake), rows, columns)
     value *= np.float32(1.0) + np.float32(_BAND_NOISE) * grain
-    over = sky(world, block, scene)
-    shadow = _at(over.shadow, block, level)
+    shadow, thick, veil = _veils(world, block, scene, level)
     # Blue light reaches shadows from the sky, infrared hardly does.
     value *= np.float32(1.0) - shadow * np.float32(0.38 + 0.022 * number)
     aerosol = 0.7 + 0.9 * noise.scalar_uniform("aerosol", scene.datatake) ** 2
@@ -125,8 +133,6 @@ def reflectance(world: World, block: Block, scene: OpticalScene, band: str, leve
     else:
         error = 2.0 * noise.scalar_uniform("correction", scene.key) - 1.0
         value += np.float32(error) * spectra.CORRECTION_ERROR[number]
-    thick = np.float32(1.0) - np.exp(np.float32(-0.8) * _at(over.thickness, block, level))
-    veil = np.float32(1.0) - np.exp(-_at(over.cirrus, block, level))
     value += thick * (spectra.CLOUD[number] - value)
     value += veil * (spectra.CIRRUS[number] - value)
     value += grain * np.float32(4.0)
@@ -148,7 +154,7 @@ def scl(world: World, block: Block, scene: OpticalScene) -> U8:
     over = sky(world, block, scene)
     cover = state.ground.cover[::2, ::2]
     green = _average(state.green, block, 1, 2)
-    snow = _average(state.shares[spectra.SNOW], block, 1, 2)
+    snow = _average(shares(world, block, scene.month, scene.year)[spectra.SNOW], block, 1, 2)
     light = _average(_light(scene, state), block, 1, 2)
     rows, columns = block.rows(2), block.columns(2)
     doubt = noise.white(noise.salt("scl", scene.key), rows, columns) * np.float32(0.05)

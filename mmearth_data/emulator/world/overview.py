@@ -181,7 +181,7 @@ def summer(world: World, view: View) -> F32:
     colours = spectra.ENDMEMBERS[:, _RGB]
 
     def render(block: Block) -> F32:
-        shares = phenology.surface(world, block, 1.0 if block.south else 7.0, _YEAR).shares
+        shares = phenology.shares(world, block, 1.0 if block.south else 7.0, _YEAR)
         seen: F32 = np.tensordot(colours.T, shares, axes=1)
         return seen
 

@@ -1,4 +1,4 @@
-"""What grows, has withered, is bare or under snow at a date: a block's ground as shares of pure surfaces."""
+"""What grows, has withered, is bare or under snow at a date, and the shares of pure surfaces that this makes."""
 
 from __future__ import annotations
 
@@ -70,15 +70,19 @@ _SHELTER = _table(trees=0.62, shrub=0.15, mangroves=0.6, built=0.25)
 
 @dataclass(frozen=True)
 class Surface:
-    """A block at a date: ``shares`` of pure surfaces (12, rows, columns), and what other sensors ask of it.
+    """What grows on a block at a date, and the weather it is in; ``shares`` tells what it looks like.
 
-    ``green`` is the share of living plants, ``moisture`` that of the top soil (0–1), ``snow`` seasonal snow, ``frost``
-    how frozen the ground is (0–1).
+    ``plants`` is the share of living plants, ``wood`` that of shrubs and trees among them, ``dry`` that of withered
+    ones; ``green`` are the living ones that snow does not hide. ``moist`` (0–1) is how well plants are watered,
+    ``moisture`` that of the top soil, ``snow`` seasonal snow, ``frost`` how frozen the ground is (0–1).
     """
 
     ground: Ground
-    shares: F32
+    plants: F32
+    wood: F32
+    dry: F32
     green: F32
+    moist: F32
     moisture: F32
     snow: F32
     frost: F32
@@ -146,7 +150,6 @@ def surface(world: World, block: Block, month: float, year: int) -> Surface:
         green_share[fields] = growing
     green: F32 = plants * green_share
     dry = plants * (np.float32(1.0) - green_share) * by_cover(_LITTER)
-    under = np.float32(1.0) - green - dry
     snow = _sigmoid(
         (np.float32(-1.5) - land.warmth - now) * np.float32(0.8)
         + np.float32(1.1)
@@ -155,40 +158,56 @@ def surface(world: World, block: Block, month: float, year: int) -> Surface:
     snow *= snow > np.float32(0.12)
     wood = green * by_cover(_WOODY)
     moisture = np.clip(moist * np.float32(0.75) + np.float32(0.3) * land.terrain.wetness, 0.0, 1.0)
+    # Still water freezes late and thaws late; under trees part of the snow is out of sight.
+    hidden = snow * (np.float32(1.0) - by_cover(_SHELTER) * (np.float32(0.5) + np.float32(0.5) * needle))
+    hidden *= (cover != WATER) | (land.warmth + now < np.float32(-5.0))
+    return Surface(
+        ground=land,
+        plants=green,
+        wood=wood,
+        dry=dry,
+        green=(green * (np.float32(1.0) - hidden)).astype(np.float32),
+        moist=moist,
+        moisture=moisture,
+        snow=hidden.astype(np.float32),
+        frost=_sigmoid((np.float32(-1.0) - land.warmth - now) * np.float32(0.9)),
+    )
+
+
+@lru_cache(maxsize=48)
+def shares(world: World, block: Block, month: float, year: int) -> F32:
+    """A block at a date as shares of pure surfaces, in the order of ``spectra.ENDMEMBERS``: (12, rows, columns)."""
+    state = surface(world, block, month, year)
+    land = state.ground
+
+    def by_cover(table: F32) -> F32:
+        return table.take(land.cover, mode="clip")
+
+    under = np.float32(1.0) - state.plants - state.dry
     bright = block.spread(land.setting.trait["soil_bright"] * np.exp(0.10 * land.setting.layer["soil 9"]))
-    soil = under * by_cover(_ON_SOIL) * bright * (np.float32(1.0) - np.float32(0.32) * moisture)
+    soil = under * by_cover(_ON_SOIL) * bright * (np.float32(1.0) - np.float32(0.32) * state.moisture)
     red = block.spread(np.clip(land.setting.trait["soil_red"] + 0.15 * land.setting.layer["soil 9"], 0.0, 1.0))
     water = under * by_cover(_ON_WATER)
     silt = np.clip(
         np.float32(0.3)
         + np.float32(0.35) * noise.smooth(noise.salt(world.seed, "silt"), block.rows(), block.columns(), 130.0)
-        + np.float32(0.25) * (moist - np.float32(0.4)),
+        + np.float32(0.25) * (state.moist - np.float32(0.4)),
         0.0,
         1.0,
     )
-    shares = np.empty((len(spectra.ENDMEMBERS), *cover.shape), dtype=np.float32)
-    shares[spectra.BROADLEAF] = wood * (np.float32(1.0) - needle)
-    shares[spectra.CONIFER] = wood * needle
-    shares[spectra.HERB] = green - wood
-    shares[spectra.DRY] = dry
-    shares[spectra.GREY_SOIL] = soil * (np.float32(1.0) - red)
-    shares[spectra.RED_SOIL] = soil * red
-    shares[spectra.WATER] = water * (np.float32(1.0) - silt)
-    shares[spectra.TURBID] = water * silt
-    shares[spectra.SNOW] = under * by_cover(_ON_SNOW)
-    shares[spectra.BUILT] = under * by_cover(_ON_BUILT)
-    shares[spectra.MOSS] = under * by_cover(_ON_MOSS)
-    shares[spectra.WET] = under * by_cover(_ON_WET)
-    # Still water freezes late and thaws late; under trees part of the snow is out of sight.
-    hidden = snow * (np.float32(1.0) - by_cover(_SHELTER) * (np.float32(0.5) + np.float32(0.5) * needle))
-    hidden *= (cover != WATER) | (land.warmth + now < np.float32(-5.0))
-    shares *= np.float32(1.0) - hidden
-    shares[spectra.SNOW] += hidden
-    return Surface(
-        ground=land,
-        shares=shares,
-        green=(green * (np.float32(1.0) - hidden)).astype(np.float32),
-        moisture=moisture,
-        snow=hidden.astype(np.float32),
-        frost=_sigmoid((np.float32(-1.0) - land.warmth - now) * np.float32(0.9)),
-    )
+    made = np.empty((len(spectra.ENDMEMBERS), *land.cover.shape), dtype=np.float32)
+    made[spectra.BROADLEAF] = state.wood * (np.float32(1.0) - land.conifer)
+    made[spectra.CONIFER] = state.wood * land.conifer
+    made[spectra.HERB] = state.plants - state.wood
+    made[spectra.DRY] = state.dry
+    made[spectra.GREY_SOIL] = soil * (np.float32(1.0) - red)
+    made[spectra.RED_SOIL] = soil * red
+    made[spectra.WATER] = water * (np.float32(1.0) - silt)
+    made[spectra.TURBID] = water * silt
+    made[spectra.SNOW] = under * by_cover(_ON_SNOW)
+    made[spectra.BUILT] = under * by_cover(_ON_BUILT)
+    made[spectra.MOSS] = under * by_cover(_ON_MOSS)
+    made[spectra.WET] = under * by_cover(_ON_WET)
+    made *= np.float32(1.0) - state.snow
+    made[spectra.SNOW] += state.snow
+    return made

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +17,7 @@ from mmearth_data.emulator.world.setting import World
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
+U8 = NDArray[np.uint8]
 
 # Order of cover classes: trees, shrub, grass, crops, built, bare, snow, water, wetland, mangroves, moss.
 _GROUND = {
@@ -42,32 +46,63 @@ def _speckle(key: int, block: Block) -> F32:
     return result
 
 
-def backscatter(world: World, block: Block, scene: RadarScene, band: str) -> F32:
-    """Backscatter of a polarisation in dB at 10 m, at the middle of the swath."""
+@dataclass(frozen=True)
+class _Echo:
+    """What both polarisations of a scene share: the ``kind`` of ground (a cover class), and what changes its echo.
+
+    ``plants`` and ``canopy`` are weighted by polarisation, ``added`` are dB, in the order in which they are added.
+    """
+
+    kind: U8
+    plants: F32
+    canopy: F32
+    added: tuple[F32, ...]
+
+
+@lru_cache(maxsize=16)
+def _echo(world: World, block: Block, scene: RadarScene) -> _Echo:
+    """What a scene's polarisations share over a block."""
     state = surface(world, block, scene.month, scene.year)
     land = state.ground
     # A road is as smooth as bare ground: none of a town's corners throws the beam back.
     cover = np.where(land.road, np.uint8(BARE), land.cover)
+    built, wet = cover == BUILT, cover == WATER
+    dry = ~wet
     plants = state.green * (np.float32(1.0) - state.frost)
-    value = _GROUND[band].take(cover, mode="clip")
-    value += np.float32(_PLANTS[band]) * (plants - np.float32(0.4)) * (cover != WATER) * (cover != BUILT)
-    value += np.float32(_CANOPY[band]) * (np.float32(1.0) - np.exp(land.canopy * np.float32(-0.11)))
-    # Wet soil is bright where it can be seen.
-    value += np.float32(3.2) * (state.moisture - np.float32(0.45)) * (np.float32(1.0) - plants) * (cover != WATER)
-    value -= np.float32(2.6) * state.frost * (cover != WATER)
-    value += np.float32(7.0) * state.snow * (cover == WATER)
     lot = noise.uniform(land.parcel ^ np.uint32(0xA511E9B3)) - np.float32(0.5)
-    value += lot * np.where(cover == BUILT, np.float32(7.0), np.where(cover == CROPS, np.float32(3.0), np.float32(0.6)))
+    lot *= np.where(built, np.float32(7.0), np.where(cover == CROPS, np.float32(3.0), np.float32(0.6)))
     wind = noise.smooth(noise.salt("wind", scene.key), block.rows(), block.columns(), 160.0)
     wind = wind * np.float32(1.6) + np.float32(7.0 * noise.scalar_uniform("gale", scene.key) - 3.0)
-    value += wind * (cover == WATER) * (np.float32(1.0) - state.snow)
     look = np.radians(scene.looks_azimuth)
     facing = land.terrain.east * np.float32(np.sin(look)) + land.terrain.north * np.float32(np.cos(look))
     tilt = np.degrees(np.arctan(facing))
-    # Slopes that face the antenna shine; steeper than the beam they lay over and saturate.
-    value += np.clip(np.float32(0.20) * tilt, -7.0, 6.5) * (cover != WATER)
     rough = noise.fractal(noise.salt(world.seed, "roughness"), block.rows(), block.columns(), ((11.0, 1.0), (4.0, 0.7)))
-    value += np.float32(0.55) * rough
+    return _Echo(
+        kind=cover,
+        plants=(plants - np.float32(0.4)) * dry * ~built,
+        canopy=np.float32(1.0) - np.exp(land.canopy * np.float32(-0.11)),
+        added=(
+            # Wet soil is bright where it can be seen.
+            np.float32(3.2) * (state.moisture - np.float32(0.45)) * (np.float32(1.0) - plants) * dry,
+            np.float32(-2.6) * state.frost * dry,
+            np.float32(7.0) * state.snow * wet,
+            lot,
+            wind * wet * (np.float32(1.0) - state.snow),
+            # Slopes that face the antenna shine; steeper than the beam they lay over and saturate.
+            np.clip(np.float32(0.20) * tilt, -7.0, 6.5) * dry,
+            np.float32(0.55) * rough,
+        ),
+    )
+
+
+def backscatter(world: World, block: Block, scene: RadarScene, band: str) -> F32:
+    """Backscatter of a polarisation in dB at 10 m, at the middle of the swath."""
+    echo = _echo(world, block, scene)
+    value = _GROUND[band].take(echo.kind, mode="clip")
+    value += np.float32(_PLANTS[band]) * echo.plants
+    value += np.float32(_CANOPY[band]) * echo.canopy
+    for part in echo.added:
+        value += part
     value += _speckle(noise.salt("speckle", scene.key, band), block)
     return value
 
