@@ -206,10 +206,11 @@ def test_memory_is_used_again_but_never_while_a_batch_is_kept(store: Store) -> N
     assert len(places) <= reader.batches + 2
 
 
-def test_scaled_batches_are_what_the_model_makes_of_stored_ones(store: Store) -> None:
+@pytest.mark.parametrize("crop", [7, 56])
+def test_scaled_batches_are_what_the_model_makes_of_stored_ones(store: Store, crop: int) -> None:
     names = (*NAMES, "sentinel1", "canopy_height_eth", "dynamic_world", "biome")
     rows = store.select("train")
-    options: dict[str, Any] = {"batch_size": 10, "crop": 56, "seed": 3}
+    options: dict[str, Any] = {"batch_size": 10, "crop": crop, "seed": 3}
     numbers = scalings(store, names)
     stored = Loader(store, rows, names, **options).epoch(1)
     scaled = Loader(store, rows, names, scaling=numbers, **options).epoch(1)
