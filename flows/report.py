@@ -27,7 +27,7 @@ import mmearth_data.report.section as data
 import mmearth_train.report.section as training
 from mmearth_data.report.pictures import draw
 from mmearth_data.report.sections import sections as data_sections
-from mmearth_data.store.objects import at
+from mmearth_data.store.objects import at, on_disk
 
 Fact: TypeAlias = data.Fact | training.Fact
 Section: TypeAlias = data.Section | training.Section
@@ -94,6 +94,7 @@ def write_report(config: ReportConfig) -> Path:
     Parts that do not exist yet are named with the command that makes them. Raises ReportError where the store or a
     run folder is not there, or the file cannot be written.
     """
+    on_disk(config.out)
     store = at(config.store)
     if not store.is_dir():
         raise ReportError(f"{store} does not exist; make the store with: mmearth collect --store {store}")

@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from mmearth_data.store import open_store
+from mmearth_data.store.objects import on_disk
 from mmearth_train import checkpoint, distributed, launch, losses, resume, run_lock, schedule, sharing
 from mmearth_train.boards import boards_of
 from mmearth_train.checkpoint import Best
@@ -62,6 +63,7 @@ def pretrain(config: PretrainConfig) -> Path:
     GpuMemoryError or ProcessError for what ends it.
     """
     recipe_of(config)
+    on_disk(config.out)
     started = distributed.started()
     count = launch.count(config)
     if started is None and count > 1:

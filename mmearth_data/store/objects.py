@@ -243,3 +243,10 @@ def at(place: str | Path | ObjectPath) -> Place:
         schemes = " or ".join(f"{scheme}://bucket/prefix" for scheme in SCHEMES)
         raise StoreError(f"{place} is not a place to keep anything; name one on a disk, or {schemes}")
     return Path(place)
+
+
+def on_disk(place: Path) -> Path:
+    """``place`` itself. Raises StoreError where it is a URL: what trains and reports writes to disks alone."""
+    if isinstance(found := at(place), ObjectPath):
+        raise StoreError(f"{found} is in a bucket, and only stores may be there; choose an --out on a disk")
+    return place

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mmearth_data.store import Store, open_store
+from mmearth_data.store.objects import on_disk
 from mmearth_train.evaluate import targets
 from mmearth_train.evaluate.blocks import BLOCK_KM, FOLDS, block_ids
 from mmearth_train.evaluate.encoders import Entry, compared, encoder_file
@@ -52,6 +53,8 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     protocols = tuple(dict.fromkeys(config.protocol))
     if not config.checkpoint or not protocols or config.seeds < 1:
         raise EvaluationError("there is nothing to evaluate; give at least one checkpoint, one protocol and one seed")
+    if config.out:
+        on_disk(config.out)
     paths = tuple({encoder_file(path): path for path in config.checkpoint}.values())
     store = open_store(config.store)
     chosen = targets.choose(config.task, store.modalities)

@@ -110,6 +110,16 @@ def test_neither_project_nor_emulator(environment: dict[str, str], locations: Pa
     _refused(result, "--project", "--emulator")
 
 
+@pytest.mark.parametrize("verb", ["pretrain", "evaluate", "report"])
+def test_results_in_a_bucket_are_refused_and_make_no_folder_of_that_name(
+    environment: dict[str, str], store: Path, tmp_path: Path, verb: str
+) -> None:
+    given = {"pretrain": (), "evaluate": ("--checkpoint", tmp_path), "report": ()}[verb]
+    result = mmearth(environment, verb, "--store", store, "--out", "s3://bucket/result", *given)
+    _refused(result, "s3://bucket/result", "choose an --out on a disk")
+    assert not Path("s3:").exists()
+
+
 def test_an_unknown_verb(environment: dict[str, str]) -> None:
     _refused(mmearth(environment, "colect"), "no verb 'colect'", "collect")
 
