@@ -80,6 +80,7 @@ def _collect_with_slots(settings: CollectSettings, plan: Plan, source: EarthEngi
     stop = Event()
     with interruptible(stop), ExitStack() as quota:
         quota.enter_context(occupied(limit_name(settings.project), settings.workers))
+        ledger.session.begin()
         batches = len(plan.unresolved())
         with run_progress(
             "resolve", batches, "resolve-progress", "batches", lambda: ledger.words(source.requests)

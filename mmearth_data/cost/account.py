@@ -70,6 +70,13 @@ class Session:
         self._eecu_seconds: EecuSeconds = {}
         self._lock = threading.Lock()
         self._kept = 0.0
+        self._begun = False
+
+    def begin(self) -> None:
+        """Say that work begins: what this process waited for before is no time at work."""
+        if not self._begun:
+            self._begun, self._started = True, _now()
+        self.keep(now=True)
 
     def keep(self, *, now: bool = False) -> None:
         """Write what was counted so far: at once if ``now``, else every KEEP_SECONDS; raises StoreError."""
@@ -102,8 +109,10 @@ class Session:
 class Account:
     """All sessions of a store together.
 
-    ``hours`` is the time in which at least one of them was at work; ``eecu_seconds`` the most that Cloud Monitoring
-    ever said of each day, for it reports late and forgets after weeks.
+    ``hours`` is the time in which at least one of them was at work, from when it first had its slots of the project's
+    quota to its last sign of life: resolving, planning, retries, waits that the service asked for, and waits for slots
+    that were lost on the way or that a cluster's machine takes for each shard are in it. ``eecu_seconds`` is the most
+    that Cloud Monitoring ever said of each day, for it reports late and forgets after weeks.
     """
 
     sessions: int

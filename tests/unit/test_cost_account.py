@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mmearth_data.cost import account
 from mmearth_data.cost.account import Account, Session, measured, read_account
 from mmearth_data.store.files import StoreError
 from mmearth_data.traffic import Count, Meter, kind_of, total
@@ -79,14 +80,29 @@ def test_keeping_is_cheap_between_two_writes(tmp_path: Path) -> None:
 def test_hours_in_which_two_worked_count_once(tmp_path: Path) -> None:
     for name, start, end in (("a0000000", 0, 2), ("b0000000", 1, 3), ("c0000000", 1.5, 1.75), ("d0000000", 10, 10.5)):
         write(tmp_path, name, start, end, sent=100)
-    account = read(tmp_path)
-    assert account.hours == pytest.approx(3.5)
-    assert account.since == BEGIN.isoformat()
-    found = measured(account, stored=350, bytes_stored=700)
+    found_account = read(tmp_path)
+    assert found_account.hours == pytest.approx(3.5)
+    assert found_account.since == BEGIN.isoformat()
+    found = measured(found_account, stored=350, bytes_stored=700)
     assert found.tiles_per_hour == pytest.approx(100)
     assert found.requests_per_tile == pytest.approx(400 / 350)
     assert found.bytes_stored_per_tile == 2
     assert found.eecu_seconds_per_tile is None
+
+
+def test_waiting_for_the_first_slots_is_no_time_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hours = 0.0
+    monkeypatch.setattr(account, "_now", lambda: BEGIN + timedelta(hours=hours))
+    session = Session(tmp_path, Meter().read)
+    session.keep(now=True)
+    hours = 5.0
+    session.begin()
+    assert read(tmp_path).hours == 0
+    hours = 6.0
+    session.begin()  # slots that were lost on the way
+    hours = 7.0
+    session.keep(now=True)
+    assert read(tmp_path).hours == pytest.approx(2)
 
 
 def test_what_the_service_reported_twice_of_a_day_counts_once(tmp_path: Path) -> None:
@@ -101,10 +117,10 @@ def test_what_the_service_reported_twice_of_a_day_counts_once(tmp_path: Path) ->
         eecu={"2026-04-30": {"highvolume": 7200.0}, "2026-05-01": {"highvolume": 1.0}},
     )
     write(tmp_path, "c0000000", 30, 31, sent=60, eecu={"2026-05-01": {"highvolume": 3600.0}})
-    account = read(tmp_path)
-    assert account.eecu_seconds_by_type == {"highvolume": 10_800.0, "online": 30.0}
-    assert account.eecu_hours_by_month == {"2026-04": pytest.approx(7230 / 3600), "2026-05": 1.0}
-    assert measured(account, 100, 0).eecu_seconds_per_tile == 108
+    found = read(tmp_path)
+    assert found.eecu_seconds_by_type == {"highvolume": 10_800.0, "online": 30.0}
+    assert found.eecu_hours_by_month == {"2026-04": pytest.approx(7230 / 3600), "2026-05": 1.0}
+    assert measured(found, 100, 0).eecu_seconds_per_tile == 108
 
 
 def test_a_damaged_session_is_named(tmp_path: Path) -> None:
