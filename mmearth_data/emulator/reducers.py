@@ -41,8 +41,9 @@ class Reducer:
     """A statistic: how many inputs it takes, what its outputs are called, and how it is computed.
 
     ``pixels`` works on arrays; None where outputs are no numbers. ``types`` gives each output's NumPy type for inputs
-    of one type, None keeping it. ``weighted`` tells whether partly covered pixels count by their cover; where of two
-    that are combined only one is, they are the ``halves``, each with a region's pixels of its own.
+    of one type, None keeping it. ``weighted`` tells whether partly covered pixels count by their cover; where that is
+    true of only one part of a reducer, its parts are the ``halves``, each with a region's pixels of its own, and
+    ``joined`` makes its outputs of theirs unless they simply follow each other.
     """
 
     name: str
@@ -52,13 +53,30 @@ class Reducer:
     pixels: Statistic | None = None
     types: tuple[str | None, ...] = ()
     weighted: bool = True
-    halves: tuple[Reducer, Reducer] | None = None
+    halves: tuple[Half, ...] = ()
+    joined: Callable[[Sequence[list[Any]]], list[Any]] | None = None
+
+    def put(self, parts: Sequence[list[Any]]) -> list[Any]:
+        """The outputs made of those of the halves."""
+        return self.joined(parts) if self.joined else [value for part in parts for value in part]
+
+    @property
+    def leaves(self) -> list[Reducer]:
+        """The reducers that it is put together of, each weighted or not as a whole."""
+        return [leaf for half in self.halves for leaf in half.reducer.leaves] if self.halves else [self]
 
     def statistic(self, where: str) -> Statistic:
         """How it reduces arrays; a 400 if it makes no numbers."""
         if self.pixels is None:
             raise ServiceError(f"{where}: the outputs of Reducer.{self.name} are not numbers, so they make no bands.")
         return self.pixels
+
+
+class Half(NamedTuple):
+    """A part of a reducer, and which of the reducer's inputs it takes."""
+
+    reducer: Reducer
+    inputs: tuple[int, ...]
 
 
 def numeric(
@@ -346,7 +364,8 @@ def in_one(first: Reducer, second: Reducer, prefix: str, shared: bool) -> Reduce
     types = first.types + second.types
     weighted = first.weighted and second.weighted
     mixed = first.weighted != second.weighted or first.halves or second.halves
-    halves = (first, second) if mixed else None
+    own, other = range(first.inputs), range(split, split + second.inputs)
+    halves = (Half(first, tuple(own)), Half(second, tuple(other))) if mixed else ()
     name = f"combine({first.name}, {second.name})"
     return Reducer(name, inputs, first.outputs + names, rows, pixels if whole else None, types, weighted, halves)
 

@@ -142,6 +142,12 @@ def _neighbours(
     return replace(band, dtype=dtype, pixels=pixels, tiles=())
 
 
+def _neighbour_output(band: Band, kernel: Kernel, leaf: Reducer, place: int, weight: str, skip: bool) -> Band:
+    statistic = leaf.statistic("Image.reduceNeighborhood")
+    weighted = weight == "kernel" and leaf.weighted
+    return _neighbours(band, kernel, statistic, place, weighted, skip, leaf.types[place] or band.dtype)
+
+
 @algorithm("Image.reduceNeighborhood")
 def reduce_neighborhood(
     image: Image, reducer: Reducer, kernel: Kernel, inputWeight: str, skipMasked: bool, optimization: str | None
@@ -151,15 +157,12 @@ def reduce_neighborhood(
         raise ServiceError(f"Image.reduceNeighborhood: 'inputWeight' must be kernel or mask; got '{inputWeight}'.")
     if reducer.inputs != 1:
         raise ServiceError("Image.reduceNeighborhood: the emulator takes reducers of one input only.")
-    statistic = reducer.statistic("Image.reduceNeighborhood")
-    weighted = inputWeight == "kernel" and reducer.weighted
+    reducer.statistic("Image.reduceNeighborhood")
+    parts = [(leaf, k) for leaf in reducer.leaves for k in range(len(leaf.outputs))]
     bands = [
-        replace(
-            _neighbours(band, kernel, statistic, k, weighted, skipMasked, reducer.types[k] or band.dtype),
-            name=f"{band.name}_{output}",
-        )
+        replace(_neighbour_output(band, kernel, leaf, k, inputWeight, skipMasked), name=f"{band.name}_{output}")
         for band in image.bands
-        for k, output in enumerate(reducer.outputs)
+        for output, (leaf, k) in zip(reducer.outputs, parts, strict=True)
     ]
     return image.with_bands(tuple(bands))
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from mmearth_data.emulator import reducers
 from mmearth_data.emulator.errors import ServiceError
-from mmearth_data.emulator.reducers import Reducer, numeric
+from mmearth_data.emulator.reducers import Half, Reducer, numeric
 from mmearth_data.emulator.registry import algorithm
 from mmearth_data.emulator.values import Image, hashable
 
@@ -206,7 +206,16 @@ def repeat(reducer: Reducer, count: int) -> Reducer:
         ]
         return [list(column) for column in zip(*copies, strict=True)]
 
-    return Reducer("repeat", reducer.inputs * count, reducer.outputs, rows, weighted=reducer.weighted)
+    def joined(parts: Sequence[list[Any]]) -> list[Any]:
+        copies = [reducer.put([[column[k] for column in part] for part in parts]) for k in range(count)]
+        return [list(column) for column in zip(*copies, strict=True)]
+
+    halves = tuple(
+        Half(repeat(half.reducer, count), tuple(k * reducer.inputs + i for k in range(count) for i in half.inputs))
+        for half in reducer.halves
+    )
+    inputs = reducer.inputs * count
+    return Reducer("repeat", inputs, reducer.outputs, rows, weighted=reducer.weighted, halves=halves, joined=joined)
 
 
 @algorithm("Reducer.combine")
@@ -244,7 +253,7 @@ def get_outputs(reducer: Reducer) -> list[str]:
 @algorithm("Reducer.unweighted")
 def unweighted(reducer: Reducer) -> Reducer:
     """The reducer with every input counting in full; of a region, pixels whose centre is inside."""
-    return replace(reducer, weighted=False, halves=None)
+    return replace(reducer, weighted=False, halves=(), joined=None)
 
 
 @algorithm("Reducer.group")
@@ -253,13 +262,13 @@ def group(reducer: Reducer, groupField: int, groupName: str) -> Reducer:
     inputs = reducer.inputs + 1
     if not 0 <= groupField < inputs:
         raise ServiceError(f"Reducer.group: 'groupField' must be between 0 and {inputs - 1}; got {groupField}.")
+    others = [k for k in range(inputs) if k != groupField]
 
     def rows(columns: Sequence[Sequence[Any]], weights: Sequence[Sequence[float]]) -> list[Any]:
         members: dict[Any, list[int]] = {}
         for row, (value, own) in enumerate(zip(columns[groupField], weights[groupField], strict=True)):
             if value is not None and own > 0:
                 members.setdefault(hashable(value), []).append(row)
-        others = [k for k in range(inputs) if k != groupField]
         groups = []
         for value in sorted(members, key=_rank):
             chosen = [[columns[k][row] for row in members[value]] for k in others]
@@ -268,4 +277,20 @@ def group(reducer: Reducer, groupField: int, groupName: str) -> Reducer:
             groups.append({groupName: value, **outputs})
         return [groups]
 
-    return Reducer("group", inputs, ("groups",), rows, weighted=reducer.weighted)
+    def joined(parts: Sequence[list[Any]]) -> list[Any]:
+        found = [{row[groupName]: row for row in groups} for (groups,) in parts]
+        none = [half.reducer.rows([[]] * len(half.inputs), [[]] * len(half.inputs)) for half in reducer.halves]
+        merged = []
+        for value in sorted({value for rows in found for value in rows}, key=_rank):
+            outputs = [
+                [rows[value][name] for name in half.reducer.outputs] if value in rows else empty
+                for half, rows, empty in zip(reducer.halves, found, none, strict=True)
+            ]
+            merged.append({groupName: value, **dict(zip(reducer.outputs, reducer.put(outputs), strict=True))})
+        return [merged]
+
+    halves = tuple(
+        Half(group(half.reducer, len(half.inputs), groupName), (*(others[i] for i in half.inputs), groupField))
+        for half in reducer.halves
+    )
+    return Reducer("group", inputs, ("groups",), rows, weighted=reducer.weighted, halves=halves, joined=joined)

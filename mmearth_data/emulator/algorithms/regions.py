@@ -65,47 +65,42 @@ def measured(
     bands: Sequence[Band], reducer: Reducer, names: list[list[str]], place: _Place, frames: Frames
 ) -> dict[str, Any]:
     """The reducer's outputs over the pixels that it takes of a region."""
-    if reducer.halves is None:
-        part = cover(place.region, place.lattice, reducer.weighted, place.most, place.where)
-        return _statistics_in(bands, reducer, names, part, frames)
-    first, second = reducer.halves
-    shared, split = reducer.inputs == first.inputs, len(first.outputs)
-    own, others = (bands, bands) if shared else (bands[: first.inputs], bands[first.inputs :])
-    return {
-        **measured(own, first, [called[:split] for called in names], place, frames),
-        **measured(others, second, [called[split:] for called in names], place, frames),
-    }
+    result: dict[str, Any] = {}
+    covers: dict[bool, Cover] = {}
+    for use, called in enumerate(names):
+        own = bands[use : use + 1] if reducer.inputs == 1 else bands
+        result.update(zip(called, _outputs(own, reducer, place, covers, frames), strict=True))
+    return result
 
 
-def _statistics_in(
-    bands: Sequence[Band], reducer: Reducer, names: list[list[str]], region: Cover, frames: Frames
-) -> dict[str, Any]:
-    """The reducer's outputs over the pixels of a region."""
+def _outputs(
+    bands: Sequence[Band], reducer: Reducer, place: _Place, covers: dict[bool, Cover], frames: Frames
+) -> list[Any]:
+    """The outputs for as many bands as it takes; ``covers`` keeps the pixels of weighted and of unweighted reducers."""
+    if reducer.halves:
+        return reducer.put(
+            [_outputs([bands[i] for i in half.inputs], half.reducer, place, covers, frames) for half in reducer.halves]
+        )
+    if reducer.weighted not in covers:
+        covers[reducer.weighted] = cover(place.region, place.lattice, reducer.weighted, place.most, place.where)
+    region = covers[reducer.weighted]
     if region.grid.shape == (1, 1) and region.weights[0, 0] == 1 and reducer.name in _OF_ONE and reducer.inputs == 1:
-        return _only_pixel(bands, names, region, frames, 0 if reducer.name == "sum" else None)
+        return [_only_pixel(bands[0], region, frames, 0 if reducer.name == "sum" else None)]
     inside = region.weights > 0
     limits.check_memory(int(inside.sum()) * 16 * max(1, reducer.inputs))
-    result: dict[str, Any] = {}
-    for use, called in enumerate(names):
-        samples = []
-        for band in bands[use : use + 1] if reducer.inputs == 1 else bands:
-            values, valid = band.pixels(region.grid, frames)
-            weights = np.where(valid, region.weights if reducer.weighted else inside, 0.0)[inside]
-            samples.append(Sample(values[inside], weights))
-        result.update(zip(called, _reduced(reducer, samples), strict=True))
-    return result
-
-
-def _only_pixel(
-    bands: Sequence[Band], names: list[list[str]], region: Cover, frames: Frames, empty: float | None
-) -> dict[str, Any]:
-    """What reducers that give a lone value back give of one pixel."""
-    result: dict[str, Any] = {}
-    for band, (name,) in zip(bands, names, strict=True):
+    samples = []
+    for band in bands:
         values, valid = band.pixels(region.grid, frames)
-        lone: np.generic = values[0, 0]
-        result[name] = lone.item() if valid[0, 0] else empty
-    return result
+        weights = np.where(valid, region.weights if reducer.weighted else inside, 0.0)[inside]
+        samples.append(Sample(values[inside], weights))
+    return _reduced(reducer, samples)
+
+
+def _only_pixel(band: Band, region: Cover, frames: Frames, empty: float | None) -> Any:
+    """What reducers that give a lone value back give of one pixel."""
+    values, valid = band.pixels(region.grid, frames)
+    lone: np.generic = values[0, 0]
+    return lone.item() if valid[0, 0] else empty
 
 
 def _reduced(reducer: Reducer, samples: list[Sample]) -> list[Any]:

@@ -167,6 +167,55 @@ REGIONS = [
 ]
 
 
+def _parted() -> list[dict[str, float]]:
+    """Weighted sums beside counts of centres, by whether pixels are odd."""
+    rows = []
+    for odd in (0, 1):
+        part = sum(bumpy(*place) * share for place, share in WEIGHTS.items() if bumpy(*place) % 2 == odd)
+        rows.append({"odd": odd, "sum": part, "count": len([value for value in _inside() if value % 2 == odd])})
+    return rows
+
+
+def _mixed() -> Any:
+    """A reducer of which one part is weighted and the other is not."""
+    return ee.Reducer.sum().combine(ee.Reducer.count(), "", True)
+
+
+def _odd() -> Any:
+    return bumps().addBands(bumps().mod(2).rename("w"))
+
+
+def _weighed() -> float:
+    """The mean of the pixels around, weighted by a kernel."""
+    return float(np.average(np.array(around(1)), weights=np.array(UNEVEN)))
+
+
+UNEVEN = [[1, 2, 1], [2, 4, 2], [1, 2, 1]]
+MIXED = [
+    Case("Reducer.combine", lambda: _region(_mixed()), {"r_sum": SUM, "r_count": len(_inside())}),
+    Case(
+        "Reducer.repeat",
+        lambda: _region(_mixed().repeat(2), _two()),
+        {"sum": [SUM, 2 * SUM], "count": [len(_inside())] * 2},
+    ),
+    Case("Reducer.group", lambda: _region(_mixed().group(1, "odd"), _odd()), {"groups": _parted()}),
+    Case(
+        "Reducer.unweighted",
+        lambda: _region(_mixed().unweighted()),
+        {"r_sum": sum(_inside()), "r_count": len(_inside())},
+    ),
+    Case(
+        "Image.reduceNeighborhood",
+        lambda: at(
+            bumps().reduceNeighborhood(
+                ee.Reducer.mean().combine(ee.Reducer.count(), "", True), ee.Kernel.fixed(3, 3, UNEVEN)
+            )
+        ),
+        {"r_mean": _weighed(), "r_count": 9},
+    ),
+]
+
+
 def _kernel(inside: Callable[[int, int], float], reach: int) -> Any:
     steps = range(-reach, reach + 1)
     return np.array([[float(inside(i, j)) for i in steps] for j in steps])
@@ -205,4 +254,4 @@ def _convolutions() -> Iterator[Case]:
     yield Case("Image.convolve", lambda: value_of(bumps().convolve(ee.Kernel.square(1))), mean)
 
 
-CASES = [*REDUCERS, *REGIONS, *_convolutions()]
+CASES = [*REDUCERS, *REGIONS, *MIXED, *_convolutions()]
