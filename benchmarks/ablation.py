@@ -41,6 +41,7 @@ from mmearth_train import metrics, run_lock
 from mmearth_train.config import PretrainConfig, RunError
 from mmearth_train.evaluate import EvaluateConfig, Evaluation, evaluate, load_evaluation
 from mmearth_train.evaluate.results import FILE_NAME as EVALUATION_FILE
+from mmearth_train.launch import ProcessError
 from mmearth_train.pretrain import pretrain
 from mmearth_train.pretrained import FILE_NAME as ENCODER_FILE
 
@@ -55,10 +56,6 @@ LOG = "log.txt"
 SETTINGS = "settings.json"
 SAVING_SECONDS = 60.0
 _POLL_SECONDS = 1.0
-
-
-class AblationError(RuntimeError):
-    """A part of the ablation ended without finishing; what it wrote stays, and the same command carries on."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +120,7 @@ def collect(settings: AblationSettings, store: Path) -> None:
 
 
 def train(settings: AblationSettings, store: Path, jobs: Sequence[Job]) -> None:
-    """Train every job that is not done, a few at once; AblationError where one fails."""
+    """Train every job that is not done, a few at once; ProcessError where one fails."""
     waiting = [job for job in jobs if not job.done]
     under_way: dict[Job, SpawnProcess] = {}
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
@@ -137,7 +134,7 @@ def train(settings: AblationSettings, store: Path, jobs: Sequence[Job]) -> None:
             for job in [job for job, process in under_way.items() if not process.is_alive()]:
                 code = under_way.pop(job).exitcode
                 if not job.done:
-                    raise AblationError(f"{job.out} ended with exit code {code}; see {job.out / LOG}, then run again")
+                    raise ProcessError(f"{job.out} ended with exit code {code}; see {job.out / LOG}, then run again")
             done = [job.steps() for job in jobs]
             longest = max(total for _, total in done)
             progress.update(bar, completed=sum(step for step, _ in done), total=longest * len(jobs) or None)
@@ -225,7 +222,7 @@ def earth() -> str:
 
 
 def adopt(settings: AblationSettings) -> None:
-    """Keep what the folder's tiles and runs depend on; AblationError where those it holds are of something else."""
+    """Keep what the folder's tiles and runs depend on; RunError where those it holds are of something else."""
     out, file = settings.out, settings.out / SETTINGS
     out.mkdir(parents=True, exist_ok=True)
     asked = {name: getattr(settings, name) for name in FIXED}
@@ -237,14 +234,14 @@ def adopt(settings: AblationSettings) -> None:
     for name, value in asked.items():
         if made[name] != value:
             option = name.replace("_", "-")
-            raise AblationError(f"{out} was begun with --{option} {made[name]}, not {value}; choose another --out")
+            raise RunError(f"{out} was begun with --{option} {made[name]}, not {value}; choose another --out")
     if made.get("earth") != earth():
-        raise AblationError(f"{out} holds tiles of another emulated Earth than this version's; choose another --out")
+        raise RunError(f"{out} holds tiles of another emulated Earth than this version's; choose another --out")
     if made.get("training") != TRAINING:
-        raise AblationError(f"the runs in {out} are trained otherwise than this version does; choose another --out")
+        raise RunError(f"the runs in {out} are trained otherwise than this version does; choose another --out")
     beyond = [seed for seed in map(_seed, out.glob("runs/*/seed-*")) if seed >= settings.seeds]
     if beyond:
-        raise AblationError(
+        raise RunError(
             f"{out} has runs of {max(beyond) + 1} seeds, not {settings.seeds}; give --seeds {max(beyond) + 1}, "
             f"remove the runs of the others, or choose another --out"
         )

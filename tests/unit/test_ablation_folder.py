@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import ablation
-from benchmarks.ablation import AblationError, AblationSettings, adopt
+from benchmarks.ablation import AblationSettings, adopt
 from mmearth_data.emulator import world
+from mmearth_train.config import RunError
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_the_same_settings_and_further_seeds_carry_on(begun: AblationSettings) -
 def test_other_settings_and_fewer_seeds_are_refused(
     begun: AblationSettings, changed: dict[str, int], message: str
 ) -> None:
-    with pytest.raises(AblationError, match=message):
+    with pytest.raises(RunError, match=message):
         adopt(dataclasses.replace(begun, **changed))
 
 
@@ -64,18 +65,18 @@ def test_tiles_of_another_earth_are_refused(
     with (sources / "ecoregions.csv").open("ab") as table:
         table.write(b"\n")
     message = r"out holds tiles of another emulated Earth than this version's; choose another --out$"
-    with pytest.raises(AblationError, match=message):
+    with pytest.raises(RunError, match=message):
         adopt(begun)
     monkeypatch.undo()
     adopt(begun)
     file = begun.out / ablation.SETTINGS
     made = json.loads(file.read_text())
     file.write_text(json.dumps({name: made[name] for name in ablation.FIXED}))
-    with pytest.raises(AblationError, match=message):
+    with pytest.raises(RunError, match=message):
         adopt(begun)
 
 
 def test_runs_that_were_trained_otherwise_are_refused(begun: AblationSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ablation.TRAINING, "batch_size", 4096)
-    with pytest.raises(AblationError, match=r"the runs in .+ are trained otherwise than this version does"):
+    with pytest.raises(RunError, match=r"the runs in .+ are trained otherwise than this version does"):
         adopt(begun)
