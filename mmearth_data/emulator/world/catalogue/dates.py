@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
 
 
 def ms(year: int, month: int = 1, day: int = 1, hour: int = 0, minute: int = 0, second: int = 0) -> int:
@@ -30,6 +35,7 @@ def year_of(time: int) -> int:
     return datetime.fromtimestamp(time // 1000, UTC).year
 
 
+@lru_cache(maxsize=65536)
 def month_of(time: int) -> float:
     """Months since the start of the year (0–12) to about seven hours, so that one pass has one month everywhere."""
     moment = datetime.fromtimestamp(time // 1000, UTC)
@@ -37,15 +43,19 @@ def month_of(time: int) -> float:
     return round(day / (366 if moment.year % 4 == 0 else 365) * 12.0, 2)
 
 
-def sun(time: int, lon: float, lat: float) -> tuple[float, float]:
-    """Solar zenith and azimuth (clockwise from north) in degrees, within half a degree (Cooper 1969 declination)."""
-    moment = datetime.fromtimestamp(time // 1000, UTC)
-    day = moment.timetuple().tm_yday
+def suns(times: I64, lon: float, lat: float) -> tuple[F64, F64]:
+    """Solar zenith and azimuth (clockwise from north) in degrees at times, within half a degree.
+
+    Cooper's declination (1969).
+    """
+    moments = (times // 1000).astype("datetime64[s]")
+    day = (moments.astype("datetime64[D]") - moments.astype("datetime64[Y]")).astype(np.int64) + 1
+    second = times // 1000 % 86400
     declination = np.radians(23.45 * np.sin(2.0 * np.pi * (284 + day) / 365.0))
-    hour = moment.hour + moment.minute / 60.0 + moment.second / 3600.0
+    hour = second // 3600 + second % 3600 // 60 / 60.0 + second % 60 / 3600.0
     angle = np.radians((hour - 12.0) * 15.0 + lon)
     phi = np.radians(lat)
     cosine = np.sin(phi) * np.sin(declination) + np.cos(phi) * np.cos(declination) * np.cos(angle)
     east = -np.cos(declination) * np.sin(angle)
     north = np.cos(phi) * np.sin(declination) - np.sin(phi) * np.cos(declination) * np.cos(angle)
-    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1)))), float(np.degrees(np.arctan2(east, north)) % 360.0)
+    return np.degrees(np.arccos(np.clip(cosine, -1, 1))), np.degrees(np.arctan2(east, north)) % 360.0

@@ -78,7 +78,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class Product:
-    """One acquisition of a tile, of which the collections publish what they have."""
+    """One acquisition of a tile, of which the collections publish what they have; the sun's angles in degrees."""
 
     seen: Pass
     time: int
@@ -90,6 +90,8 @@ class Product:
     has_l2a: bool
     has_score: bool
     has_probability: bool
+    sun_zenith: float
+    sun_azimuth: float
 
     def listed(self, kind: Kind) -> bool:
         """Whether a collection of this kind has the acquisition."""
@@ -174,9 +176,9 @@ class Sentinel2:
         def lucky(name: str, lost: float) -> NDArray[np.bool_]:
             return noise.uniform(noise.hash_points(noise.salt(name), keys)) >= lost
 
-        lit = np.array([dates.sun(int(value), tile.lon, tile.lat)[0] < _LOWEST_SUN for value in time])
+        zenith, azimuth = dates.suns(time, tile.lon, tile.lat)
         kept, l2a = (
-            lit & lucky("kept", _LOST),
+            (zenith < _LOWEST_SUN) & lucky("kept", _LOST),
             lucky("l2a", _L2A_LOST) & (time >= (_L2A_EUROPE if early else _L2A_WORLD)),
         )
         score, probability = lucky("score", _SCORE_LOST), lucky("probability", _PROBABILITY_LOST)
@@ -184,7 +186,7 @@ class Sentinel2:
             Product(
                 seen, int(time[i]), f"{dates.stamp(int(begun[i]) * 1000)}_{dates.stamp(int(time[i]))}_T{tile.name}",
                 int(takes[i]), int(keys[i]), int(satellite[i]), round(float(cloud[i]), 4), bool(l2a[i]),
-                bool(score[i]), bool(probability[i]),
+                bool(score[i]), bool(probability[i]), float(zenith[i]), float(azimuth[i]),
             )
             for i in np.nonzero(kept)[0]
         )  # fmt: skip
@@ -313,15 +315,14 @@ def _masked(read: Read) -> Read:
 
 def _bands(kind: Kind, product: Product, series: Series, pixels: Pixels, offset: int) -> tuple[BandAsset, ...]:
     tile = product.seen.tile
-    zenith, azimuth = dates.sun(product.time, tile.lon, tile.lat)
     scene = OpticalScene(
         level="L2A" if kind == "L2A" else "L1C",
         key=product.key,
         datatake=product.datatake,
         month=dates.month_of(product.time),
         year=dates.year_of(product.time),
-        sun_zenith=zenith,
-        sun_azimuth=azimuth,
+        sun_zenith=product.sun_zenith,
+        sun_azimuth=product.sun_azimuth,
         edges=product.seen.edges,
     )
     ten = _grid(tile, 10)
@@ -350,7 +351,6 @@ def _properties(kind: Kind, product: Product) -> dict[str, Any]:
         return {**common, "MGRS_TILE": tile.name}
     if kind == "labels":
         return {**common, "dynamicworld_algorithm_version": "3.5.0"}
-    zenith, azimuth = dates.sun(product.time, tile.lon, tile.lat)
     return {
         **common,
         **metadata.published(
@@ -365,8 +365,8 @@ def _properties(kind: Kind, product: Product) -> dict[str, Any]:
         ),
         "CLOUDY_PIXEL_PERCENTAGE": product.cloud,
         "CLOUD_COVERAGE_ASSESSMENT": product.cloud,
-        "MEAN_SOLAR_ZENITH_ANGLE": zenith,
-        "MEAN_SOLAR_AZIMUTH_ANGLE": azimuth,
+        "MEAN_SOLAR_ZENITH_ANGLE": product.sun_zenith,
+        "MEAN_SOLAR_AZIMUTH_ANGLE": product.sun_azimuth,
     }
 
 
