@@ -12,7 +12,7 @@ from flows.settings import FinalizeSettings
 from mmearth_data.statistics import finalize as finalize_store
 
 
-@flow(name="finalize")
+@flow(name="finalize", flow_run_name="{store}")
 def finalize(store: Path) -> None:
     """Consolidate what is committed in ``store`` and compute its training statistics."""
     with run_progress("statistics", 1, "statistics-progress") as progress:

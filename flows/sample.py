@@ -72,7 +72,7 @@ def read_layer(settings: SampleSettings, layer: Layer, given: str, told: Told) -
     return kept(folder, LayerRequest(settings.emulator or STANDARD_URL, layer.asset, regions.BORDER_METRES), fetch)
 
 
-@flow(name="sample", validate_parameters=False)
+@flow(name="sample", flow_run_name="{settings.out}", validate_parameters=False)
 def sample(settings: SampleSettings) -> Path:
     """Choose the locations that ``settings`` asks for; returns the path of their table."""
     with run_progress("sample", 1, "sample-progress") as progress:
