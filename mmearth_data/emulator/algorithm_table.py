@@ -33,6 +33,7 @@ DIFFERENCES = {
     "Image.random": "other numbers than the service's",
     "Image.reduceResolution": "takes pixels by their centres, not by their part",
     "Image.resample": "bilinear only; masked neighbours are left out of the weights",
+    "Image.visualize": "rounds to the nearest byte, which the service does not document",
     "Image.sample": "other pixels than the service chooses",
     "ImageCollection.mosaic": "masks are 0 or 1: nothing is blended",
     "List.shuffle": "another order than the service's",

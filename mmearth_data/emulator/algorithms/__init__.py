@@ -32,6 +32,7 @@ from mmearth_data.emulator.algorithms import (
     shapes,
     strings,
     terrain,
+    visualizing,
 )
 
 __all__ = [
@@ -62,4 +63,5 @@ __all__ = [
     "shapes",
     "strings",
     "terrain",
+    "visualizing",
 ]

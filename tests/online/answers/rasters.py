@@ -247,6 +247,26 @@ def _indexed(value: int, index: str, band: str) -> Any:
     return ee.Image(value).rename(band).set("system:index", index)
 
 
+GREYS = [round(255 * (value / 4) ** (1 / gamma)) for value, gamma in ((1, 1), (2, 2), (3, 0.5))]
+COLOURS = [
+    Case(
+        "Image.visualize",
+        lambda: at(_three().visualize(min=0, max=4, gamma=[1, 2, 0.5])),
+        dict(zip(("vis-red", "vis-green", "vis-blue"), GREYS, strict=True)),
+    ),
+    Case("Image.visualize", lambda: at(_three().visualize("B2", gain=50, bias=20)), {"vis-gray": 2 * 50 + 20}),
+    Case(
+        "Image.visualize",
+        lambda: at(_three().visualize(["QA"], min=0, max=12, palette=["000000", "green", "f80"])),
+        {"vis-red": 0, "vis-green": 0x80 // 2, "vis-blue": 0},
+    ),
+    Case(
+        "Image.visualize",
+        lambda: at(ee.Image(0.8).visualize(forceRgbOutput=True)),
+        dict.fromkeys(("vis-red", "vis-green", "vis-blue"), round(0.8 * 255)),
+    ),
+]
+
 COLLECTIONS = [
     *(Case(f"reduce.{name}", partial(_composite, name), float(answer)) for name, answer in COMPOSITES.items()),
     Case(
@@ -283,4 +303,4 @@ COLLECTIONS = [
     Case("Image.reduce", lambda: at(_three().reduce(ee.Reducer.mean())), {"mean": 2}),
 ]
 
-CASES = [*BANDS, *MASKS, *GRIDS, *COLLECTIONS, *_focal()]
+CASES = [*BANDS, *MASKS, *GRIDS, *COLOURS, *COLLECTIONS, *_focal()]
