@@ -36,7 +36,7 @@ SHARDS_PICTURED = 8
 
 
 class IncompleteError(RuntimeError):
-    """Shards stayed uncommitted; nothing of them is lost, and the next run tries them again."""
+    """Shards stayed uncommitted or locations unresolved; nothing is lost, and the next run tries them again."""
 
 
 @task(name="resolve", persist_result=False, cache_policy=NO_CACHE)
@@ -51,8 +51,9 @@ def resolve(run: Run) -> int:
 def collect(settings: CollectSettings) -> Path:
     """Collect every location of a table into a store, carrying on where an earlier run stopped; returns the store.
 
-    Raises IncompleteError where shards stayed uncommitted, Rejected where the service refuses, QuotaError where more
-    requests are wanted at once than the project's limit has slots, and what ``Plan.prepare`` raises for bad input.
+    Raises IncompleteError where shards stayed uncommitted or locations unresolved, Rejected where the service refuses,
+    QuotaError where more requests are wanted at once than the project's limit has slots, and what ``Plan.prepare``
+    raises for bad input.
     """
     plan = Plan.prepare(settings.store, settings.locations, downstream=settings.downstream)
     plan.give_up(settings.give_up)
@@ -143,6 +144,12 @@ def _collect_rounds(
                 )
     if fresh and fresh[0] != pictured:
         _show(settings, fresh)
+    if unresolved := [str(place.location_id) for number in plan.unresolved() for place in plan.unanswered(number)]:
+        raise IncompleteError(
+            f"{len(unresolved)} locations are not resolved, for no answer could be used (their bytes are in "
+            f"{plan.store / '_quarantine'}); run the same command again to try them, or go past them with --give-up "
+            f"{' '.join(unresolved)}"
+        )
     return requests()
 
 

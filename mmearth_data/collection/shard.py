@@ -8,7 +8,6 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import partial
 from typing import Any, cast
 
@@ -33,11 +32,10 @@ MOST_CORRUPT = 8
 
 @dataclass(frozen=True)
 class ShardReport:
-    """What collecting a shard came to: rows by outcome, requests sent, and how often each fact was met.
+    """What collecting a shard came to: rows by outcome, requests sent, and stored tiles that look odd, by suspicion.
 
-    ``stored`` + ``gave_way`` + ``vacant`` = rows; ``refused`` counts the reasons for which locations gave way,
-    ``absent`` those for which modalities of stored tiles are missing, ``odd`` the stored tiles by suspicion.
-    ``requests`` counts repetitions too. A shard that somebody else committed has no rows here.
+    ``stored`` + ``gave_way`` + ``vacant`` = rows, whose reasons are in the row table. ``requests`` counts repetitions
+    too. A shard that somebody else committed has no rows here.
     """
 
     shard: int
@@ -45,8 +43,6 @@ class ShardReport:
     gave_way: int = 0
     vacant: int = 0
     requests: int = 0
-    refused: dict[str, int] = field(default_factory=dict)
-    absent: dict[str, int] = field(default_factory=dict)
     odd: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -150,8 +146,6 @@ def collect_shard(
         gave_way=sum(outcome.acquisition is None for outcome in outcomes.values()),
         vacant=len(spec.slots) - len(filled),
         requests=requests.sent,
-        refused=_tally(outcome.reason for outcome in outcomes.values()),
-        absent=_tally(reason for outcome in outcomes.values() for reason in outcome.absent.values()),
         odd=odd,
     )
 
@@ -276,5 +270,5 @@ def _record(slot: Slot, outcome: _Outcome | None) -> dict[str, Any]:
     }
 
 
-def _tally(reasons: Iterable[StrEnum | None]) -> dict[str, int]:
-    return dict(sorted(Counter(str(reason) for reason in reasons if reason is not None).items()))
+def _tally(suspicions: Iterable[checks.Suspicion]) -> dict[str, int]:
+    return dict(sorted(Counter(map(str, suspicions)).items()))

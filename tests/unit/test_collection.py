@@ -250,11 +250,9 @@ def test_the_report_counts_rows_requests_and_reasons(tmp_path: Path, locations: 
     assert sum(r.gave_way for r in reports) == 2
     assert sum(r.requests for r in reports) == sum(source.fetched.values())
     assert len(called) == 40
-    refused = {reason: sum(r.refused.get(reason, 0) for r in reports) for r in reports for reason in r.refused}
-    assert refused == {"cloudy": 1, "gaps": 1}
     rows = [r for s in shards.committed(plan.store) for r in shards.row_table(plan.store, s).to_pylist()]
-    masked = sum(row["absent_era5"] == "masked" for row in rows)
-    assert sum(r.absent.get("masked", 0) for r in reports) == masked > 0
+    assert sorted(row["reason"] for row in rows if row["reason"]) == ["cloudy", "gaps"]
+    assert any(row["absent_era5"] == "masked" for row in rows)
 
 
 def test_resolving_repeats_what_may_pass_and_keeps_what_is_done(tmp_path: Path, locations: Path) -> None:
