@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import threading
 from pathlib import Path
-from typing import cast
+from typing import IO, cast
 from uuid import UUID
 
 from httpx import HTTPError
@@ -20,13 +21,15 @@ from flows.artifacts import PUBLISH_SECONDS
 from mmearth_train import metrics
 
 logger = logging.getLogger(__name__)
+_LAST_WORDS_SECONDS = 5.0
+"""How long to wait for what an ended trainer said last: a process that it left behind may keep its errors open."""
 
 
 class PretrainingError(RuntimeError):
     """The trainer ended without finishing; what it wrote stays, and the next run resumes."""
 
 
-@flow(name="pretrain")
+@flow(name="pretrain", flow_run_name="{out}")
 def pretrain(store: Path, out: Path, options: tuple[str, ...] = ()) -> Path:
     """Pretrain on ``store`` into ``out``, resuming what lies there; returns ``out``.
 
@@ -46,15 +49,36 @@ def pretrain(store: Path, out: Path, options: tuple[str, ...] = ()) -> Path:
         *options,
     ]
     artifact = cast("UUID", create_progress_artifact(0.0, "pretraining", f"Pretraining into {out}"))
-    code = _ended(subprocess.Popen(command), out, artifact)
+    # On a terminal the trainer draws its own bar; elsewhere its last words belong on the page of the run.
+    trainer = subprocess.Popen(command, stderr=None if sys.stderr.isatty() else subprocess.PIPE)
+    errors = _PassedOn(trainer.stderr) if trainer.stderr else None
+    code = _ended(trainer, out, artifact)
     if code != 0:
-        raise PretrainingError(
-            f"pretraining into {out} ended with exit code {code}; mend what its last line says, then run again"
-        )
+        said = errors.last_line() if errors else "its last line says why"
+        raise PretrainingError(f"pretraining into {out} ended with exit code {code}: {said}; mend that, then run again")
     if not (out / "encoder.safetensors").is_file():
         raise PretrainingError(f"pretraining into {out} was stopped before its end; run it again to resume")
     create_table_artifact(losses(out), "pretraining-losses", f"Validation losses of {out}")
     return out
+
+
+class _PassedOn:
+    """What the trainer says on its way to where this process does, and the last line of it."""
+
+    def __init__(self, errors: IO[bytes]) -> None:
+        self._errors, self._last = errors, b""
+        self._thread = threading.Thread(target=self._pass_on, name="trainer's errors", daemon=True)
+        self._thread.start()
+
+    def _pass_on(self) -> None:
+        for line in self._errors:
+            sys.stderr.write(line.decode(errors="replace"))
+            self._last = line.strip() or self._last
+
+    def last_line(self) -> str:
+        """The last line that is not empty, once the trainer has ended."""
+        self._thread.join(_LAST_WORDS_SECONDS)
+        return self._last.decode(errors="replace") or "it said nothing"
 
 
 def losses(out: Path) -> list[dict[str, str]]:

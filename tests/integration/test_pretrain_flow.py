@@ -14,7 +14,7 @@ from tests.commands import shared_server
 from tests.synthetic import make_store
 
 
-def test_the_flow_publishes_progress_and_losses(tmp_path: Path) -> None:
+def test_the_flow_publishes_progress_and_losses_and_what_a_trainer_said_last(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store", rows=28, tile_pixels=64, shard_rows=28, seed=1)
     options = ("--preset", "demo", "--epochs", "1", "--pretext", "sentinel2,biome", "--threads", "1")
     out = tmp_path / "run"
@@ -22,11 +22,14 @@ def test_the_flow_publishes_progress_and_losses(tmp_path: Path) -> None:
         # Prefect reads its settings when it is first imported, so the flow gets a process of its own.
         flow = (
             "from pathlib import Path\nfrom flows.pretrain import pretrain\n"
-            f"pretrain(Path({str(store)!r}), Path({str(out)!r}), {options!r})"
+            f"pretrain(Path({str(store)!r}), Path({str(out)!r}), {options!r})\n"
+            f"pretrain(Path({str(tmp_path / 'missing')!r}), Path({str(tmp_path / 'none')!r}))"
         )
-        subprocess.run([sys.executable, "-c", flow], env=environment, check=True, capture_output=True, timeout=240)
+        ran = subprocess.run([sys.executable, "-c", flow], env=environment, capture_output=True, timeout=240, text=True)
         answer = requests.post(f"{environment['PREFECT_API_URL']}/artifacts/filter", json={}, timeout=60)
-    shown = {artifact["key"]: artifact for artifact in answer.json()}
+    refusal = next(line for line in ran.stderr.splitlines() if line.startswith("mmearth pretrain: "))
+    assert f" ended with exit code 2: {refusal}; mend that, then run again" in ran.stderr.splitlines()[-1]
+    shown = {artifact["key"]: artifact for artifact in answer.json() if str(out) in str(artifact["description"])}
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     training, validation = ([line for line in lines if line["split"] == split] for split in ("train", "val"))
     step, loss = training[-1]["step"], training[-1]["loss"]
