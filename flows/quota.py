@@ -56,7 +56,7 @@ def ensure_limit(name: str, slots: int) -> int:
 
 
 class SlotsLostError(RuntimeError):
-    """The slots may be somebody else's by now, so nothing more may be asked for."""
+    """The slots may be somebody else's by now: nothing more may be asked for without others."""
 
 
 @contextmanager
@@ -83,6 +83,5 @@ def occupied(name: str, slots: int, check: Callable[[], object] = lambda: None) 
             yield
     except CancelledError as error:  # how Prefect interrupts the block when it could not renew the lease
         raise SlotsLostError(
-            f"the slots of {name!r} are lost: the Prefect server took them back, or did not answer for minutes; what "
-            "is committed stays, run the same command again"
+            f"the slots of {name!r} are lost: the Prefect server took them back, or did not answer for minutes"
         ) from error

@@ -21,7 +21,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import Task
 
 from flows.artifacts import RunProgress
-from flows.quota import limit_name, occupied
+from flows.quota import SlotsLostError, limit_name, occupied
 from flows.settings import CollectSettings
 from mmearth_data.adopted import AdoptedTables, read_adopted
 from mmearth_data.collection import ShardReport, collect_shard
@@ -132,7 +132,7 @@ def _elsewhere(settings: CollectSettings) -> Run:
 
 def _worth_repeating(shard: Task[..., object], attempt: TaskRun, state: State[object]) -> bool:
     """Whether a shard failed for reasons of infrastructure, which pass."""
-    return isinstance(state.result(raise_on_failure=False), Transient | Quota | Unreachable)
+    return isinstance(state.result(raise_on_failure=False), Transient | Quota | Unreachable | SlotsLostError)
 
 
 @task(

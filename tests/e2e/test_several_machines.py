@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from distributed import LocalCluster
@@ -23,6 +25,8 @@ from tests.stores import content
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 LATENCY = 100
 """Milliseconds a request takes, so that the processes' requests overlap."""
+SLOW = 6_000
+"""Milliseconds a request takes, so that a collection outlasts its lease."""
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +123,39 @@ def test_a_killed_holders_slots_are_free_again_soon(
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert taken(environment) == 30
-    again = subprocess.run(wanted, env=environment, capture_output=True, text=True, timeout=240)
+    again = subprocess.run(wanted, env=environment, capture_output=True, text=True, timeout=600)
     assert again.returncode == 0, again.stderr
+    assert content(store) == alone
+
+
+def test_a_run_whose_slots_are_taken_back_waits_for_others_and_goes_on(
+    tmp_path: Path, environment: dict[str, str], emulator: Running, locations: Path, alone: dict[str, str]
+) -> None:
+    """The lease is given back behind the run's back, as the server does once it could not be renewed in time."""
+    from prefect.client.orchestration import SyncPrefectClient
+
+    store = tmp_path / "store.zarr"
+    with start_emulator(tmp_path, archive=world.build("flat", 0), latency=SLOW) as slow:
+        wanted = collecting(slow, locations, store, "--workers", 30)
+        process = subprocess.Popen(wanted, env=environment, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 240
+        while taken(environment) != 30:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        leases = [
+            json.loads(file.read_text()) for file in Path(environment["PREFECT_HOME"]).glob("concurrency_leases/*-*")
+        ]
+        (lease,) = [lease["id"] for lease in leases if lease["metadata"]["slots"] == 30]
+        with SyncPrefectClient(environment["PREFECT_API_URL"]) as client:
+            client.release_concurrency_slots_with_lease(UUID(lease))
+        assert taken(environment) == 0
+        _, said = process.communicate(timeout=500)
+    assert process.returncode == 0, said
+    assert [line for line in said.splitlines() if "slots" in line] == [
+        "WARNING flows.collect: the slots of 'earthengine-emulator' are lost: the Prefect server took them back, or "
+        "did not answer for minutes; taking slots again"
+    ]
     assert content(store) == alone
 
 
