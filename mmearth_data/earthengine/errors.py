@@ -65,13 +65,16 @@ class Endpoint:
         return Rejected(f"Earth Engine cannot be reached at {self.url}; check this machine's network and proxy")
 
 
-def translate(error: BaseException, endpoint: Endpoint) -> SourceError:
-    """The typed, one-line form of an exception that the client or its transport raised."""
+def translate(error: BaseException, endpoint: Endpoint, connected: bool = True) -> SourceError:
+    """The typed, one-line form of an exception that the client or its transport raised.
+
+    ``connected`` tells credentials that expired on the way from those that were never any good.
+    """
     if isinstance(error, SourceError):
         return error
     http = error if isinstance(error, HttpError) else error.__context__
     if isinstance(http, HttpError):
-        return _of_status(http, endpoint)
+        return _of_status(http, endpoint, connected)
     if isinstance(error, TimeoutError):
         return TooLarge(f"{endpoint.url}: {error}")
     if isinstance(error, ConnectionError):
@@ -79,24 +82,33 @@ def translate(error: BaseException, endpoint: Endpoint) -> SourceError:
     if isinstance(error, TransportError):
         return Transient(f"credentials could not be refreshed: {_one_line(str(error))}")
     if isinstance(error, GoogleAuthError):
-        return Rejected(f"{endpoint.url} refused the credentials; {_CREDENTIALS_REMEDY}")
+        return _of_credentials(endpoint, connected)
     if isinstance(error, (ApiClientError, UnicodeDecodeError, json.JSONDecodeError)):
         return Transient(f"{endpoint.url} gave an unreadable answer: {_one_line(str(error))}")
     return Rejected(_one_line(str(error)))
 
 
 @contextmanager
-def translated(endpoint: Endpoint) -> Iterator[None]:
+def translated(endpoint: Endpoint, connected: bool = True) -> Iterator[None]:
     """Within it, every failure of the client is raised as a SourceError."""
     try:
         yield
     except (ee.EEException, ApiClientError, GoogleAuthError, OSError, UnicodeDecodeError) as error:
-        raise translate(error, endpoint) from error
+        raise translate(error, endpoint, connected) from error
 
 
-def _of_status(error: HttpError, endpoint: Endpoint) -> SourceError:
+def _of_credentials(endpoint: Endpoint, connected: bool) -> Rejected:
+    if connected:
+        said = "no longer takes the credentials that it took at first: they expired or were revoked"
+    else:
+        said = "refused the credentials"
+    return Rejected(f"{endpoint.url} {said}; {_CREDENTIALS_REMEDY}")
+
+
+def _of_status(error: HttpError, endpoint: Endpoint, connected: bool) -> SourceError:
     status = int(error.status_code)
     message, reasons = _details(error)
+    message = message.rstrip(".")
     said = f"{endpoint.url} answered {status}: {message}"
     if status in (403, 429) and _SPENT.search(message):
         return Spent(f"the quota of project {endpoint.project!r} is spent: {message}; run again once it is renewed")
@@ -108,7 +120,7 @@ def _of_status(error: HttpError, endpoint: Endpoint) -> SourceError:
     if any(words in message.lower() for words in _TOO_MUCH):
         return TooLarge(said)
     if status == 401:
-        return Rejected(f"{endpoint.url} refused the credentials; {_CREDENTIALS_REMEDY}")
+        return _of_credentials(endpoint, connected)
     if status in (403, 404) and any(words in message.lower() for words in _NO_SERVICE):
         return Rejected(
             f"project {endpoint.project!r} may not use Earth Engine; register it at "

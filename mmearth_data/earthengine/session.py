@@ -151,7 +151,7 @@ def connect(
     transport = Transport(url, deadline, slots)
     try:
         for attempt in stamina.retry_context(on=_worth_repeating, attempts=_CONNECT_ATTEMPTS, timeout=None):
-            with attempt, translated(endpoint):
+            with attempt, translated(endpoint, connected=False):
                 _initialise(endpoint, transport)
     except Transient as error:
         if isinstance(error.__cause__, ConnectionRefusedError):

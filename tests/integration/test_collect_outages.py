@@ -79,7 +79,7 @@ def test_each_outage_has_its_line_and_the_next_run_carries_on(
     # One request for the list of algorithms and two to resolve pass; then the token has expired.
     code, said = collection.run("expired", "credentials@4")
     assert code == 2
-    assert "refused the credentials; log in again" in said
+    assert "no longer takes the credentials that it took at first: they expired or were revoked; log in again" in said
     plan = Plan.open(collection.store)
     assert (plan.unresolved(), plan.rounds(), committed(plan.store)) == ((), 1, set())
 

@@ -116,7 +116,7 @@ def ask(source: EarthEngineSource) -> bytes:
         (400, "User memory limit exceeded.", "", TooLarge, "memory"),
         (400, "Computation timed out.", "", TooLarge, "timed out"),
         (400, "Image.select: Band pattern 'B99' did not match any bands.", "", Rejected, "answered 400: .*B99"),
-        (401, "Request had invalid credentials.", "", Rejected, "refused the credentials; log in again with"),
+        (401, "Request had invalid credentials.", "", Rejected, "expired or were revoked; log in again with"),
         (403, "Caller does not have permission.", "", Rejected, "may use project 'my-project'"),
         (
             403,
