@@ -22,7 +22,7 @@ from tests.emulated import Running, start_emulator
 from tests.servers import prefect_server_with_services
 from tests.stores import content
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 LATENCY = 100
 """Milliseconds a request takes, so that the processes' requests overlap."""
 SLOW = 6_000
