@@ -119,10 +119,13 @@ class Dataset:
         return sample | {"id": tile_id}
 
     def _class_indices(self, name: str, data: NDArray[Any]) -> NDArray[Any]:
-        values = [*CLASSES[name], 255] if name == "esa_worldcover" else CLASSES[name]
-        indices = [*range(len(CLASSES[name])), 255] if name == "esa_worldcover" else [*range(len(CLASSES[name]))]
+        values: list[float] = [*CLASSES[name]]
+        indices: list[float] = [*range(len(values))]
+        if name == "esa_worldcover":
+            values, indices = [*values, 255], [*indices, 255]
         if name == "dynamic_world":
             data = np.where(data == 0, np.nan, data)
+            values, indices = [*values, np.nan], [*indices, np.nan]
         for value, index in zip(values, indices, strict=True):
             data = np.where(data == value, index, data)
         return np.where(data > len(CLASSES[name]) - 1, np.nan, data)
