@@ -154,6 +154,7 @@ def test_a_board_that_does_not_start_leaves_none_open(tmp_path: Path, monkeypatc
     ):
         boards_of(config, {}, 0)
     assert wandb.run is None
+    wandb.teardown()  # waits for the process that writes the file
     (file,) = config.out.glob("wandb/offline-run-*/run-*.wandb")
     assert [record.exit.exit_code for record in records(file) if record.WhichOneof("record_type") == "exit"] == [1]
 
