@@ -207,16 +207,8 @@ def calendar_range(start: int, end: int | None, field: str) -> Filter:
 
 @algorithm("Filter.dayOfYear")
 def day_of_year(start: int, end: int) -> Filter:
-    """Passes from one day of the year up to another, which is left out; it may wrap around."""
-
-    def predicate(element: Item) -> bool:
-        time = element.properties.get(_START)
-        if time is None:
-            return False
-        day = Date(moment(time)).utc.timetuple().tm_yday
-        return start <= day < end if start <= end else day >= start or day < end
-
-    return Test(predicate)
+    """Passes from one day of the year to another, both included; it may wrap around."""
+    return calendar_range(start, end, "day_of_year")
 
 
 @algorithm("Filter.hasGeometry")

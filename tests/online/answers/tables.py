@@ -88,7 +88,8 @@ FILTERS = [
     _filter("Filter.rangeContains", lambda row: 3 <= row["v"] <= 5, "v", 3, 5),
     _filter("Filter.maxDifference", lambda row: abs(row["v"] - 4) <= 1, 1, leftField="v", rightValue=4),
     _filter("Filter.calendarRange", lambda row: 4 <= _when(row).month <= 6, 4, 6, "month"),
-    _filter("Filter.dayOfYear", lambda row: 60 <= _yearday(row) <= 200, 60, 200),
+    _filter("Filter.dayOfYear", lambda row: 83 <= _yearday(row) <= 163, 83, 163),
+    _filter("Filter.dayOfYear", lambda row: not 83 < _yearday(row) < 163, 163, 83),
     Case(
         "Filter.dateRangeContains",
         lambda: _ids(_table().filterDate("2019-04-01", "2019-08-01")),
