@@ -52,7 +52,9 @@ class Piece:
 
 
 def batch_sizes(rows: int, batches: int) -> Int:
-    """Rows of each of ``batches`` batches; they differ by one at most, the larger ones first."""
+    """Rows of each of ``batches`` batches, which may be none; they differ by one at most, the larger ones first."""
+    if not batches:
+        return np.zeros(0, dtype=np.int64)
     return np.full(batches, rows // batches) + (np.arange(batches) < rows % batches)
 
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mmearth_data.store import open_store
 from mmearth_train import checkpoint
 from mmearth_train.config import PretrainConfig, RunError
 from mmearth_train.distributed import Processes
@@ -191,3 +192,11 @@ def test_a_step_is_never_larger_than_the_training_split(store: Path, tmp_path: P
     last = checkpoint.load(pretrain(dataclasses.replace(config, preset="default")))
     assert last.step == 1
     assert torch.equal(last.tensors["optimizer.log_vars.step"], torch.tensor(1.0))
+
+
+def test_a_store_without_validation_tiles_is_trained_on_all_the_same(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", rows=1, tile_pixels=64, shard_rows=1)
+    assert not len(open_store(store).select("val"))
+    config = configure(store, tmp_path / "run", **{**SMALL, "epochs": 2, "validate_every": 1, "pretext": "biome"})
+    assert checkpoint.load(pretrain(config)).step == 2  # an epoch has one step
+    assert [line["split"] for line in lines(config.out)] == ["train", "train"]
