@@ -62,6 +62,7 @@ class Gathered:
         wanted = {other: _located(given, other) for other in (shard, *without[: SHARDS_AT_ONCE - 1])}
         index = self.resolution.parts.index_of(np.concatenate(list(wanted.values())))
         found = pa.concat_tables([acquisitions.SCHEMA.empty_table(), *self.resolution.rows_of(index)])
+        found = found.combine_chunks()  # else each take below puts all of them together anew
         ids = found["location_id"].to_numpy()
         order = np.argsort(ids)
         tables = {}
