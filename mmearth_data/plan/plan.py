@@ -252,7 +252,8 @@ class Plan:
         if not len(picks):
             return None
         renew()
-        layout.resize(self.store, first_row + len(picks))
+        # A run that was killed here may have made room for more: what had no answer then may turn out to have nothing.
+        layout.resize(self.store, max(first_row + len(picks), layout.read_layout(self.store).rows))
         location_ids = np.where(picks == VACANT, 0, self.parts.ids[picks])
         renew()
         self._rounds.write(number, part, location_ids, first_row, self.rows_per_shard)

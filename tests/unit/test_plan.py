@@ -143,6 +143,19 @@ def test_rounds_wait_for_their_shards_and_survive_a_kill_while_planning(plan: Pl
         plan.spec(9)
 
 
+def test_room_that_a_killed_run_made_for_more_rows_is_kept(plan: Plan) -> None:
+    """What had no answer counts as available; where it turns out to have nothing, fewer shards are asked for."""
+    late = {int(i) for i in plan.table.loc[plan.table["rank"] >= 18, "location_id"]}
+    source = FormulaSource(products=dict.fromkeys(late, 0))
+    plan.save_resolved(0, [entry for entry in source.resolve(plan.batch(0)) if entry.location_id not in late])
+    assert plan.next_round() == (0, 1, 2, 3)
+    (plan.store / "_plan" / "round-00.parquet").unlink()  # killed after the arrays grew, before the round was saved
+    again = Plan.open(plan.store)
+    again.save_resolved(0, source.resolve(again.unanswered(0)))
+    assert again.next_round() == again.pending() == (0, 1, 2)
+    assert layout.read_layout(plan.store).rows == 4 * 24, "a store never shrinks"
+
+
 def test_the_locations_of_shards_are_counted_without_reading_batches(plan: Plan) -> None:
     resolve_all(plan, FormulaSource())
     given = plan.next_round()
