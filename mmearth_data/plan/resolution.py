@@ -103,7 +103,8 @@ class Resolution:
             number, rows = of_batch
             table = acquisitions.read_saved(self._file(number))
             if table is None or len(table) != self.size(number):
-                raise PlanError(f"{self._file(number)} is gone or damaged; run again, and it is resolved anew")
+                file = self._file(number)
+                raise PlanError(f"{file} is gone or damaged; remove it, then run again, and it is resolved anew")
             return table.take(rows - starts[number])
 
         return each(self.folder, read, zip(numbers.tolist(), np.split(places, first[1:]), strict=True))

@@ -119,6 +119,30 @@ def test_a_batch_of_other_locations_is_resolved_anew_however_many_they_are(
     assert all(repr(slot.acquisitions) == repr(expected[slot.location["location_id"]]) for slot in slots)
 
 
+def test_a_batch_that_is_damaged_beyond_what_a_start_looks_at_is_named_with_what_mends_it(plan: Plan) -> None:
+    source = FormulaSource()
+    resolve_all(plan, source)
+    plan.next_round()
+    file = plan.store / "_plan" / "resolved" / "00000.parquet"
+    whole, content = file.read_bytes(), bytearray(file.read_bytes())
+    column = next(
+        column
+        for number in range(pq.read_metadata(file).num_columns)
+        if (column := pq.read_metadata(file).row_group(0).column(number)).path_in_schema.endswith("sentinel2_id")
+    )
+    start = column.dictionary_page_offset or column.data_page_offset
+    content[start : start + column.total_compressed_size] = bytes(column.total_compressed_size)
+    file.write_bytes(content)
+    run = Plan.open(plan.store)
+    assert run.unresolved() == (), "who has what is whole"
+    with pytest.raises(PlanError, match=rf"{file} is gone or damaged; remove it, then run again"):
+        run.spec(0)
+    file.unlink()
+    resolve_all(Plan.open(plan.store), source)
+    assert file.read_bytes() == whole
+    Plan.open(plan.store).spec(0)
+
+
 def test_only_the_batchs_own_locations_are_saved(plan: Plan) -> None:
     resolved = FormulaSource().resolve(plan.batch(0))
     with pytest.raises(PlanError, match="not batch 0"):
@@ -185,7 +209,7 @@ def test_a_shards_locations_are_gathered_once_and_again_where_the_copy_is_damage
     shutil.rmtree(plan.store / "_plan" / "resolved")
     assert {shard: repr(Plan.open(plan.store).spec(shard).slots) for shard in slots} == slots
     (folder / "000002.parquet").unlink()
-    with pytest.raises(PlanError, match=r"resolved/0000\d\.parquet is gone or damaged; run again"):
+    with pytest.raises(PlanError, match=r"resolved/0000\d\.parquet is gone or damaged; remove it, then run again"):
         Plan.open(plan.store).spec(2)
 
 
