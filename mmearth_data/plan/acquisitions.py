@@ -51,10 +51,11 @@ def write_table(table: pa.Table, path: Place) -> None:
 def write(location_ids: Sequence[int], resolved: Sequence[Resolved], path: Place) -> None:
     """Save what was resolved for the locations of one batch; those left out of it have no answer yet.
 
-    An answer that was saved before stays as it is.
+    An answer that was saved before stays as it is, unless the file was of other locations, as they may be of years.
     """
     before = read_saved(path)
-    saved = {row["location_id"]: row for row in ([] if before is None else before.to_pylist())}
+    own = before is not None and before["location_id"].to_pylist() == list(location_ids)
+    saved = {row["location_id"]: row for row in (before.to_pylist() if before is not None and own else [])}
     now = {
         entry.location_id: {
             "location_id": entry.location_id,

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmearth_data.location import LocationTableError
-from mmearth_data.plan import Plan, PlanError
+from mmearth_data.plan import Plan, PlanError, acquisitions
 from mmearth_data.plan.resolution import BATCH_LOCATIONS
 from mmearth_data.source import Resolved
 from mmearth_data.store import layout
@@ -117,6 +117,20 @@ def test_a_batch_of_other_locations_is_resolved_anew_however_many_they_are(
     slots = [slot for shard in longer.pending() for slot in longer.spec(shard).slots if slot.location]
     assert len(slots) == 80
     assert all(repr(slot.acquisitions) == repr(expected[slot.location["location_id"]]) for slot in slots)
+
+
+def test_what_a_file_of_other_locations_says_of_shared_ones_is_not_kept(plan: Plan) -> None:
+    """Another plan may have asked for the same cell in another year."""
+    source, batch = FormulaSource(), plan.batch(0)
+    stranger = dataclasses.replace(batch[0], year=batch[0].year - 1)
+    file = plan.store / "_plan" / "resolved" / "00000.parquet"
+    acquisitions.write([stranger.location_id], source.resolve([stranger]), file)
+    assert plan.unanswered(0) == batch
+    plan.save_resolved(0, source.resolve(batch))
+    found = acquisitions.by_location(pq.read_table(file))
+    assert {location_id: {a.year for a in tried or ()} for location_id, tried in found.items()} == {
+        place.location_id: {place.year} for place in batch
+    }
 
 
 def test_a_batch_that_is_damaged_beyond_what_a_start_looks_at_is_named_with_what_mends_it(plan: Plan) -> None:
