@@ -43,6 +43,7 @@ DIFFERENCES = {
     "Reducer.median": "exact, where the service counts in buckets",
     "Reducer.mode": "exact, where the service counts in buckets; of a stack 256 values at most",
     "Reducer.percentile": "exact, interpolated between the middles of weights",
+    "Reducer.setOutputs": "drops no outputs: names that are null or empty are refused",
     "String.match": "Python's expressions; those that could run for ever are refused",
     "Terrain.slope": "four neighbours, on native pixels",
     "Date.format": "UTC; letters Y y M d H h m s S D w e E a",

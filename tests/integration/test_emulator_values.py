@@ -126,6 +126,13 @@ def test_numbers_are_pythons() -> None:
             wrong.getInfo()
 
 
+def test_a_reducer_that_would_drop_an_output_is_refused() -> None:
+    """The service leaves outputs out whose new name is null or empty; an answer that has them would be another."""
+    for name, message in ((None, "expected String"), ("", "the emulator drops no outputs")):
+        with pytest.raises(EEException, match=rf"Reducer\.setOutputs: .*{message}"):
+            ee.List([1, 2]).reduce(ee.Reducer.minMax().setOutputs(["low", name])).getInfo()
+
+
 def test_dates_are_pythons() -> None:
     date = ee.Date(WHEN.timestamp() * 1000)
     year = (WHEN - datetime(2019, 1, 1, tzinfo=UTC)).total_seconds()

@@ -241,6 +241,8 @@ def set_outputs(reducer: Reducer, outputs: list[str]) -> Reducer:
     """The reducer with its outputs called otherwise."""
     if len(outputs) != len(reducer.outputs):
         raise ServiceError(f"Reducer.setOutputs: {len(outputs)} names for {len(reducer.outputs)} outputs.")
+    if "" in outputs:
+        raise ServiceError("Reducer.setOutputs: the emulator drops no outputs; give each of them a name.")
     return replace(reducer, outputs=tuple(outputs))
 
 
