@@ -87,6 +87,12 @@ def _is_here(image: Any) -> Any:
     return value_of(ee.Image(image).mask())
 
 
+def _is_clipped_here(left: int) -> Any:
+    """Whether it is so after a clip to features, of which one is a column of pixels."""
+    features = [ee.Feature(box(left, 0, left + 1, 20)), ee.Feature(box(0, 0, 1, 1))]
+    return _is_here(bumps().clipToCollection(ee.FeatureCollection(features)))
+
+
 def _focal() -> Iterator[Case]:
     values = around(2)
     near = [values[2 + j][2 + i] for j in range(-2, 3) for i in range(-2, 3) if i * i + j * j <= 4]
@@ -180,14 +186,21 @@ MASKS = [
         0,
     ),
     Case(
-        "Image.clipToCollection",
-        lambda: _is_here(bumps().clipToCollection(ee.FeatureCollection([ee.Feature(box(COLUMN, 0, COLUMN + 1, 20))]))),
+        "Image.clipToBoundsAndScale",
+        lambda: _is_here(do("Image.clipToBoundsAndScale", bumps(), box(0, 0, 20, 20), None, None, None, SIDE)),
         1,
     ),
+    *(
+        Case("Image.clipToCollection", partial(_is_clipped_here, left), answer)
+        for left, answer in ((COLUMN, 1), (COLUMN + 1, 0))
+    ),
     Case("Image.mask", lambda: value_of(ee.Image(5).updateMask(0).mask()), 0),
+    Case("Image.mask", lambda: value_of(ee.Image(5).mask()), 1),
     Case("Image.selfMask", lambda: _is_here(bumps().gt(HERE).selfMask()), 0),
+    Case("Image.selfMask", lambda: _is_here(bumps().gte(HERE).selfMask()), 1),
     Case("Image.unmask", lambda: value_of(bumps().updateMask(0).unmask(-7)), -7),
     Case("Image.updateMask", lambda: _is_here(bumps().updateMask(bumps().neq(HERE))), 0),
+    Case("Image.updateMask", lambda: _is_here(bumps().updateMask(bumps().eq(HERE))), 1),
     Case("Image.where", lambda: value_of(bumps().where(bumps().eq(HERE), -3)), -3),
     Case("Image.remap", lambda: value_of(bumps().toInt().remap([HERE, HERE + 1], [70, 80], 5)), 70),
 ]
