@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmearth_data.source import Acquisition, RadarPass, Resolved
-from mmearth_data.store.files import readable, write_atomic
+from mmearth_data.store.files import readable, unreadable, write_atomic
 from mmearth_data.store.objects import Place
 
 _RADAR = pa.struct([("image_id", pa.string()), ("time", pa.int64()), ("polarisations", pa.list_(pa.string()))])
@@ -72,13 +72,21 @@ def write(location_ids: Sequence[int], resolved: Sequence[Resolved], path: Place
 
 
 def read_saved(path: Place, columns: list[str] | None = None) -> pa.Table | None:
-    """What was saved, or some columns of it, in rows of SCHEMA; None where it is not there, or not whole."""
+    """What was saved, or some columns of it, in rows of SCHEMA; None where it is not there, or not whole.
+
+    Raises Unreadable where the operating system does not give the file: it may well be whole.
+    """
     try:
         with pq.ParquetFile(readable(path)) as file:  # small files: half the time of what reads data sets
             if not file.schema_arrow.equals(SCHEMA):
                 return None
             return file.read(columns, use_threads=False)
-    except (OSError, pa.ArrowInvalid):
+    except FileNotFoundError:
+        return None
+    except (OSError, pa.ArrowInvalid) as error:
+        # Decoders raise OSError too, without a number of the operating system's.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise unreadable(path, error) from error
         return None
 
 

@@ -119,6 +119,21 @@ def test_a_batch_of_other_locations_is_resolved_anew_however_many_they_are(
     assert all(repr(slot.acquisitions) == repr(expected[slot.location["location_id"]]) for slot in slots)
 
 
+@pytest.mark.parametrize("folder", ["resolved", "shards"])
+def test_a_file_that_the_system_does_not_give_is_not_taken_for_missing(plan: Plan, folder: str) -> None:
+    """Else everything would be asked for again, and other answers put in its place, for want of open files, say."""
+    resolve_all(plan, FormulaSource())
+    plan.next_round()
+    plan.spec(0)
+    run = Plan.open(plan.store)
+    file = plan.store / "_plan" / folder / ("00000.parquet" if folder == "resolved" else "000000.parquet")
+    file.unlink()
+    file.symlink_to(file)
+    with pytest.raises(StoreError, match=rf"cannot read {file}: .*Too many levels of symbolic links; check the disk"):
+        run.unresolved() if folder == "resolved" else run.spec(0)
+    assert file.is_symlink()
+
+
 def test_what_a_file_of_other_locations_says_of_shared_ones_is_not_kept(plan: Plan) -> None:
     """Another plan may have asked for the same cell in another year."""
     source, batch = FormulaSource(), plan.batch(0)
