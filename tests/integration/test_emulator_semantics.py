@@ -10,6 +10,7 @@ import mmearth_data.emulator.algorithms  # noqa: F401 - registers every algorith
 from mmearth_data.emulator.registry import ALGORITHMS
 from mmearth_data.emulator.world import build
 from tests.emulated import connected, start_emulator
+from tests.online.answers import rasters, reducing
 from tests.online.answers.asking import alike, answers, used
 from tests.online.semantics import CASES
 
@@ -34,3 +35,13 @@ def test_every_algorithm_is_asked_by_a_case_of_its_own() -> None:
     assert {case.algorithm for case in CASES} == set(ALGORITHMS)
     elsewhere = [case.algorithm for case in CASES if case.algorithm not in used(case.ask())]
     assert elsewhere == []
+
+
+def test_an_operation_on_pixels_that_did_nothing_would_be_noticed() -> None:
+    untouched = rasters.HERE, {"r": rasters.HERE}
+    unmoved = [
+        case.algorithm
+        for case in (*rasters.CASES, *reducing.CASES)
+        if any(alike(same, case.expected, case.relative) for same in untouched)
+    ]
+    assert unmoved == []
