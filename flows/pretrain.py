@@ -5,6 +5,7 @@ The trainer knows nothing of Prefect: what the flow shows it reads from the run'
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import subprocess
 import sys
@@ -72,7 +73,10 @@ class _PassedOn:
 
     def _pass_on(self) -> None:
         for line in self._errors:
-            sys.stderr.write(line.decode(errors="replace"))
+            with contextlib.suppress(
+                OSError
+            ):  # nobody listens here any more; the trainer must not stand still for that
+                sys.stderr.write(line.decode(errors="replace"))
             self._last = line.strip() or self._last
 
     def last_line(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from flows.pretrain import _PassedOn
 from tests.commands import shared_server
 from tests.synthetic import make_store
 
@@ -40,3 +42,16 @@ def test_the_flow_publishes_progress_and_losses_and_what_a_trainer_said_last(tmp
     for name, row in rows.items():
         assert float(row["validation"]) == pytest.approx(validation[-1]["tasks"][name], rel=1e-3)
         assert float(row["best constant"]) == pytest.approx(validation[-1]["constant"][name], rel=1e-3)
+
+
+def test_a_trainer_is_heard_to_its_end_though_nobody_listens_to_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who stops reading lets the trainer stand still once the pipe is full."""
+
+    class Deaf(io.StringIO):
+        def write(self, said: str) -> int:
+            raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(sys, "stderr", Deaf())
+    errors = io.BytesIO(b"a warning\nthe last word\n")
+    assert _PassedOn(errors).last_line() == "the last word"
+    assert not errors.read()
