@@ -73,9 +73,8 @@ class _PassedOn:
 
     def _pass_on(self) -> None:
         for line in self._errors:
-            with contextlib.suppress(
-                OSError
-            ):  # nobody listens here any more; the trainer must not stand still for that
+            # Where nobody listens here any more the trainer must not stand still for that.
+            with contextlib.suppress(OSError):
                 sys.stderr.write(line.decode(errors="replace"))
             self._last = line.strip() or self._last
 
