@@ -21,7 +21,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from mmearth_train.model import ModelSpec
-from mmearth_train.sharing import placed_like, whole
+from mmearth_train.sharing import collected, placed_like
 
 FORMAT = "mmearth-checkpoint-1"
 FOLDER = "checkpoints"
@@ -130,10 +130,10 @@ def save_run(
 
     Processes that share weights out must all come here; those whose ``writes`` is false only hand over their part.
     """
-    tensors = {f"model.{name}": whole(p).cpu() for name, p in model.state_dict().items()}
+    held = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for name, parameter in model.named_parameters():
-        state = optimizer.state[parameter]
-        tensors |= {f"optimizer.{name}.{key}": whole(value).cpu() for key, value in state.items()}
+        held |= {f"optimizer.{name}.{key}": value for key, value in optimizer.state[parameter].items()}
+    tensors = collected(held, keeps=writes)
     path = _path(out, step)
     if not writes:
         return path

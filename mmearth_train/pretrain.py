@@ -257,11 +257,7 @@ class Run:
 
     def _whole_model(self) -> MPMAE | None:
         """The first process's copy in the host's memory, which nobody has a share of and no GPU need hold whole."""
-        weights = {}
-        for name, tensor in self.model.state_dict().items():
-            gathered = sharing.whole(tensor)
-            if self.together.first:
-                weights[name] = gathered.cpu()
+        weights = sharing.collected(self.model.state_dict(), keeps=self.together.first)
         if not weights:
             return None
         with torch.random.fork_rng(devices=[]):

@@ -17,7 +17,7 @@ from mmearth_train import checkpoint, official
 from mmearth_train.checkpoint import CheckpointError
 from mmearth_train.encoder import Encoder, Stem
 from mmearth_train.model import INPUT, ModelSpec
-from mmearth_train.sharing import whole
+from mmearth_train.sharing import collected
 from mmearth_train.tasks import Standardise
 
 FORMAT = "mmearth-encoder-1"
@@ -97,7 +97,7 @@ def export_encoder(path: Path, spec: ModelSpec, encoder: Encoder, *, writes: boo
 
     Processes that share weights out must all come here; those whose ``writes`` is false only hand over their part.
     """
-    tensors = {f"encoder.{name}": whole(p).cpu() for name, p in encoder.state_dict().items()}
+    tensors = collected({f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}, keeps=writes)
     header = {"format": FORMAT, "spec": spec.to_json(), "patch": str(spec.patch), "preset": spec.variant.preset}
     if writes:
         checkpoint.write(path, tensors, header)

@@ -6,6 +6,7 @@ What is trained is the same: gradients are averaged as they are where every proc
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -45,6 +46,19 @@ def drop(model: nn.Module) -> None:
 def whole(tensor: Tensor) -> Tensor:
     """All of a tensor; every process that holds a part of it must ask for it."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def collected(tensors: Mapping[str, Tensor], *, keeps: bool) -> dict[str, Tensor]:
+    """All of each tensor in the host's memory, one after the other; nothing in a process that only hands over its part.
+
+    Every process that holds a part must ask for the same tensors in the same order.
+    """
+    found = {}
+    for name, tensor in tensors.items():
+        gathered = whole(tensor)
+        if keeps:
+            found[name] = gathered.cpu()
+    return found
 
 
 def own(tensor: Tensor) -> Tensor:

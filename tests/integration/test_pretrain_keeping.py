@@ -21,6 +21,7 @@ from mmearth_train.pretrained import load_encoder
 from mmearth_train.validation import Validation
 from tests.pretraining import ONLY_AT_THE_END, ROOT, STEPS, command, configure
 from tests.synthetic import make_store
+from tests.train_batches import random_spec
 
 FEW = {"model": "mini", "pretext": "sentinel2,biome"}
 
@@ -114,6 +115,16 @@ def test_killed_while_it_writes_a_checkpoint_it_goes_on_from_the_one_before(stor
     assert ours.step == STEPS
     assert all(torch.equal(ours.tensors[name], theirs.tensors[name]) for name in theirs.tensors)
     assert not list(config.out.glob(f"{FOLDER}/*.tmp"))
+
+
+def test_a_process_that_does_not_write_keeps_nothing_of_what_it_hands_over(tmp_path: Path) -> None:
+    """Processes of one machine share its memory. Tensors on the meta device have no values: to copy one is an error."""
+    layer = torch.nn.Linear(3, 2, device="meta")
+    state = tmp_path, layer, torch.optim.AdamW(layer.parameters()), random_spec(), 1, {}, 1
+    checkpoint.save_run(*state, writes=False)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(NotImplementedError, match="meta tensor"):
+        checkpoint.save_run(*state)
 
 
 def test_a_checkpoint_says_how_it_was_made(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
