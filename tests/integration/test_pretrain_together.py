@@ -197,6 +197,6 @@ def test_a_step_is_never_larger_than_the_training_split(store: Path, tmp_path: P
 def test_a_store_without_validation_tiles_is_trained_on_all_the_same(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store", rows=1, tile_pixels=64, shard_rows=1)
     assert not len(open_store(store).select("val"))
-    config = configure(store, tmp_path / "run", **{**SMALL, "epochs": 2, "validate_every": 1, "pretext": "biome"})
-    assert checkpoint.load(pretrain(config)).step == 2  # an epoch has one step
-    assert [line["split"] for line in lines(config.out)] == ["train", "train"]
+    config = configure(store, tmp_path / "run", **{**SMALL, "epochs": 1, "validate_every": 1, "pretext": "biome"})
+    assert checkpoint.load(pretrain(config)).step == 1
+    assert [line["split"] for line in lines(config.out)] == ["train"]
