@@ -227,6 +227,8 @@ def adopt(settings: AblationSettings) -> None:
     out.mkdir(parents=True, exist_ok=True)
     asked = {name: getattr(settings, name) for name in FIXED}
     if not file.is_file():
+        if (out / "store.zarr").exists() or (out / "runs").exists():
+            raise RunError(f"{out} holds tiles or runs and no {SETTINGS} that says which; choose another --out")
         partial = file.with_name(f".{SETTINGS}.{os.getpid()}")
         partial.write_text(json.dumps({**asked, "earth": earth(), "training": TRAINING}) + "\n")
         partial.replace(file)

@@ -80,3 +80,13 @@ def test_runs_that_were_trained_otherwise_are_refused(begun: AblationSettings, m
     monkeypatch.setitem(ablation.TRAINING, "batch_size", 4096)
     with pytest.raises(RunError, match=r"the runs in .+ are trained otherwise than this version does"):
         adopt(begun)
+
+
+@pytest.mark.parametrize("folder", ["store.zarr", "runs"])
+def test_a_folder_that_has_lost_its_settings_is_refused(tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).mkdir()
+    with pytest.raises(
+        RunError, match=r"holds tiles or runs and no settings\.json that says which; choose another --out$"
+    ):
+        adopt(AblationSettings(out=tmp_path))
+    assert not (tmp_path / ablation.SETTINGS).exists()
