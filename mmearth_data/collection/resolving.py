@@ -29,27 +29,29 @@ def resolve_plan(
 
     A batch whose answer stays Corrupt is halved down to the locations that make it so: their bytes are kept in the
     store's ``_quarantine``, they are named in warnings and saved as without an answer (``Plan.unanswered``); after
-    MOST_UNRESOLVED of them Corrupt is raised. ``on_batch`` is called after each batch, those that another process saved
-    meanwhile included. Any other error ends it; the batches saved until then stay. Once ``stopping()`` is true no
-    request is repeated.
+    MOST_UNRESOLVED of them Corrupt is raised, and what their batches have is saved. ``on_batch`` is called after each
+    batch, those that another process saved meanwhile included. Any other error ends it; the batches saved until then
+    stay. Once ``stopping()`` is true no request is repeated.
     """
     requests = Requests(retry or Retry(), stopping)
     resolved_here: list[int] = []
     unusable: list[int] = []
 
-    def answers(places: Sequence[Location]) -> list[Resolved]:
-        """What was resolved for those of the places that have an answer."""
+    def ask(places: Sequence[Location], found: list[Resolved]) -> None:
+        """Add what was resolved for those of the places that have an answer, in order."""
         try:
             resolved = requests.call(lambda: source.resolve(places))
         except Corrupt as error:
             if len(places) > 1:
                 half = len(places) // 2
-                return answers(places[:half]) + answers(places[half:])
-            _keep(places[0].location_id, error)
-            return []
+                ask(places[:half], found)
+                ask(places[half:], found)
+            else:
+                _keep(places[0].location_id, error)
+            return
         if [entry.location_id for entry in resolved] != [place.location_id for place in places]:
             raise PlanError("what was resolved is not what was asked for: a source must answer in the order given")
-        return resolved
+        found += resolved
 
     def _keep(location_id: int, error: Corrupt) -> None:
         kept = quarantine(error, plan.store, unresolved_name(location_id))
@@ -60,8 +62,14 @@ def resolve_plan(
             raise Corrupt(f"{said}, as are those of {len(unusable) - 1} more: run again to retry", error.payload)
 
     def resolve(number: int) -> None:
+        found: list[Resolved] = []
         if places := plan.unanswered(number):
-            plan.save_resolved(number, answers(places))
+            try:
+                ask(places, found)
+            except Corrupt:
+                plan.save_resolved(number, found)  # so that those that were named can be given up
+                raise
+            plan.save_resolved(number, found)
             resolved_here.append(number)
         on_batch()
 

@@ -103,6 +103,8 @@ def collect_shard(
         status = np.zeros((len(spec.slots), len(layout.modalities)), dtype=np.uint8)
         outcomes: dict[int, _Outcome] = {}
         passed_over = given_up(path)
+        if unresolved := _unresolved(filled, passed_over, path):
+            raise _all_unusable(unresolved)  # before anything is fetched that could not be committed
         unusable: list[_Unusable] = []
 
         def collect(slot: Slot) -> None:
@@ -156,8 +158,6 @@ def _first_usable(
     """The first tile of the location that is clear and without gaps, else why there is none; and products tried."""
     if slot.location is not None and slot.location["location_id"] in passed_over:
         return Absence.GIVEN_UP, 0
-    if slot.location is not None and not slot.answered:
-        return _unresolved(int(slot.location["location_id"]), layout.path), 0
     refusal = Absence.NO_PRODUCT
     for number, acquisition in enumerate(slot.acquisitions):
         try:
@@ -175,10 +175,12 @@ def _first_usable(
     return refusal, len(slot.acquisitions)
 
 
-def _unresolved(location_id: int, store: Place) -> _Unusable:
-    """A location that was not resolved because no answer could be used."""
+def _unresolved(slots: Sequence[Slot], passed_over: Set[int], store: Place) -> list[_Unusable]:
+    """The locations that were not resolved because no answer could be used, and were not given up."""
     error = Corrupt("no answer that it was to be resolved from could be used")
-    return _Unusable(location_id, error, quarantined(store, unresolved_name(location_id)))
+    waiting = [int(slot.location["location_id"]) for slot in slots if slot.location is not None and not slot.answered]
+    left = [location_id for location_id in waiting if location_id not in passed_over]
+    return [_Unusable(i, error, quarantined(store, unresolved_name(i))) for i in left]
 
 
 def _answered_twice(

@@ -202,7 +202,7 @@ class Plan:
     def unresolved(self) -> tuple[int, ...]:
         """Batches with locations to ask for: not saved, not intact, saved of other locations, or without all answers.
 
-        Locations that were given up are not asked for.
+        Locations that were given up are not asked for, unless their batch has nothing else to be saved with.
         """
         passed_over = given_up(self.store)
         return tuple(number for number in self._resolution.lacking() if self._unanswered(number, passed_over))
@@ -212,7 +212,9 @@ class Plan:
         return self._unanswered(number, given_up(self.store))
 
     def _unanswered(self, number: int, passed_over: Set[int]) -> tuple[Location, ...]:
-        return tuple(place for place in self._resolution.unanswered(number) if place.location_id not in passed_over)
+        every = self._resolution.unanswered(number)
+        left = tuple(place for place in every if place.location_id not in passed_over)
+        return left if left or self._resolution.is_saved(number) else every
 
     def save_resolved(self, number: int, resolved: Sequence[Resolved]) -> None:
         """Save what was resolved for one batch, in the order of its locations; those left out have no answer yet."""

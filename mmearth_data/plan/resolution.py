@@ -67,6 +67,10 @@ class Resolution:
         every = enumerate(self._all_answers())
         return tuple(number for number, answers in every if answers is None or _NO_ANSWER in answers)
 
+    def is_saved(self, number: int) -> bool:
+        """Whether a batch is saved, whole and of its own locations."""
+        return self._answers(number) is not None
+
     def unanswered(self, number: int) -> tuple[Location, ...]:
         """The locations of one batch that have no answer yet: all of them where it is not saved."""
         batch, answers = self.batch(number), self._answers(number)

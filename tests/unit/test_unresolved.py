@@ -66,6 +66,17 @@ def kept(store: Path) -> dict[str, str]:
     return {name: digest for name, digest in content(store).items() if not name.startswith("_quarantine")}
 
 
+def test_a_shard_that_waits_for_a_location_is_not_fetched_in_vain(tmp_path: Path, locations: list[int]) -> None:
+    plan, source = prepared(tmp_path / "store"), PartlyUnresolvable(broken=frozenset(locations[:1]))
+    resolve_plan(plan, source, retry=QUICK)
+    assert plan.next_round()
+    specs = [plan.spec(shard) for shard in plan.pending()]
+    (waiting,) = [spec for spec in specs if not all(slot.answered for slot in spec.slots)]
+    with pytest.raises(Corrupt, match=f"location {locations[0]}: no answer"):
+        collect_shard(plan.store, waiting, source, 2, retry=QUICK)
+    assert not source.fetched
+
+
 def test_one_location_is_found_and_named_and_the_others_are_resolved_and_collected(
     tmp_path: Path, locations: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -138,5 +149,38 @@ def test_a_service_that_answers_nothing_usable_ends_the_run(tmp_path: Path, loca
     plan, source = prepared(tmp_path / "store"), PartlyUnresolvable(broken=frozenset(locations))
     with pytest.raises(Corrupt, match=rf"location \d+ cannot be .* those of {MOST_UNRESOLVED - 1} more: run again"):
         resolve_plan(plan, source, retry=QUICK)
-    assert len(list((plan.store / "_quarantine").iterdir())) == MOST_UNRESOLVED
+    named = [int(file.name.partition("-")[0]) for file in (plan.store / "_quarantine").iterdir()]
+    assert len(named) == MOST_UNRESOLVED
     assert len(plan.unanswered(0)) == len(locations)
+    plan.give_up(named)
+    resolve_plan(plan, source, retry=QUICK)
+    assert {place.location_id for place in plan.unanswered(0)} == set(locations) - set(named)
+
+
+def test_what_was_answered_before_the_run_was_left_is_not_asked_for_again(tmp_path: Path, locations: list[int]) -> None:
+    good = frozenset(locations[:10])
+    plan, source = prepared(tmp_path / "store"), PartlyUnresolvable(broken=frozenset(locations) - good)
+    with pytest.raises(Corrupt):
+        resolve_plan(plan, source, retry=QUICK)
+    answered = set(locations) - {place.location_id for place in plan.unanswered(0)}
+    assert answered
+    assert answered <= good
+    source.broken = frozenset()
+    source.asked.clear()
+    resolve_plan(plan, source, retry=QUICK)
+    assert set(source.asked) == set(locations) - answered
+
+
+def test_a_batch_whose_file_is_lost_is_saved_anew_though_all_of_it_was_given_up(tmp_path: Path) -> None:
+    table = location_table(tmp_path / "locations.parquet", primaries=2, reserves=1)
+    every = [int(location_id) for location_id in table["location_id"]]
+    plan, source = prepared(tmp_path / "store"), PartlyUnresolvable(broken=frozenset(every))
+    resolve_plan(plan, source, retry=QUICK)
+    plan.give_up(every)
+    assert Plan.open(plan.store).unresolved() == ()
+    (plan.store / "_plan" / "resolved" / "00000.parquet").unlink()
+    again = Plan.open(plan.store)
+    assert again.unresolved() == (0,)
+    assert collect(again, PartlyUnresolvable()) == []
+    assert again.summary().stored == 0
+    assert given_up(plan.store) == set(every)
