@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from httpx import TransportError
+from httpx import HTTPError, HTTPStatusError, TransportError
 
 from flows.loopback import comes_up, end, free_port
 
@@ -84,12 +84,17 @@ def _deliver_what_is_queued() -> None:
 
 @contextmanager
 def _answering(url: str) -> Iterator[str]:
-    """The URL; raises ServerError where the block fails because nobody answers there any more."""
+    """The URL; raises ServerError where the block fails because nobody answers there any more, or only with 5xx."""
     try:
         yield url
-    except TransportError as error:
+    except Exception as error:
+        reason = error if isinstance(error, HTTPError) else error.__cause__  # Prefect wraps what ends a wait for slots
+        out_of_order = isinstance(reason, HTTPStatusError) and reason.response.is_server_error
+        if not (out_of_order or isinstance(reason, TransportError)):
+            raise
+        said = (str(reason) or type(reason).__name__).splitlines()[0]
         raise ServerError(
-            f"the Prefect server at {url} no longer answers ({error}); what is committed stays: see that it is up, "
+            f"the Prefect server at {url} no longer answers ({said}); what is committed stays: see that it is up, "
             "then run the same command again"
         ) from error
 
