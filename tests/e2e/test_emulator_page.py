@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import itertools
 import json
 import math
@@ -212,6 +213,22 @@ def test_every_layer_is_drawn_at_every_scale_from_the_emulator_alone(
     assert len(np.unique(seen[2, "true"].reshape(-1, 3), axis=0)) > 500
     outside = [url for url in browser.requested if not url.startswith((emulator.url, "data:", "about:"))]
     assert outside == []
+
+
+def test_no_latitude_is_drawn_as_a_line_around_the_sea(emulator: Running) -> None:
+    """Rows of a world map: from one to the next the sea may change colour in places, nowhere along most of the row."""
+
+    def tile(layer: str, x: int) -> np.ndarray[Any, Any]:
+        with urllib.request.urlopen(f"{emulator.url}/page/tile/{layer}/2/{x}/2.png", timeout=60) as answer:
+            return np.asarray(Image.open(io.BytesIO(answer.read())).convert("RGB")).astype(int)
+
+    red, _, blue = np.moveaxis(np.hstack([tile("elevation", x) for x in range(4)]), -1, 0)
+    sea = blue - red > 30
+    both = sea[1:] & sea[:-1]
+    rows = both.sum(axis=1) > 200
+    changed = ((np.abs(np.diff(red, axis=0)) > 3) & both).sum(axis=1)[rows] / both.sum(axis=1)[rows]
+    assert rows.sum() > 200
+    assert changed.max() < 0.5
 
 
 def describe_point(lon: float, lat: float) -> int:

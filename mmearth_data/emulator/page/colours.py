@@ -54,9 +54,10 @@ def _shaded(picture: F32, height: F32, view: View) -> F32:
     return picture * light
 
 
-def _at_sea(picture: F32, shore: F32) -> F32:
-    depth = np.clip(-shore / np.float32(1400.0), 0.0, 1.0)
-    sea = _SEA[:, None, None] + (_DEEP - _SEA)[:, None, None] * depth
+def _at_sea(picture: F32, shore: F32, depth: F32) -> F32:
+    """A picture with the sea where the shore is negative, darker where ``depth`` is less."""
+    deep = np.clip(-depth / np.float32(1400.0), 0.0, 1.0)
+    sea = _SEA[:, None, None] + (_DEEP - _SEA)[:, None, None] * deep
     return np.where(shore < 0.0, sea, picture)
 
 
@@ -80,7 +81,7 @@ def _of_classes(world: World, view: View, colours: F32, shaded: bool) -> F32:
         picture = np.moveaxis(colours[cover[1:-1, 1:-1]], -1, 0)
     else:
         fields = overview.afar(world, wide)
-        picture = _at_sea(_blended(_inner(fields.shares), colours), _inner(fields.shore))
+        picture = _at_sea(_blended(_inner(fields.shares), colours), _inner(fields.shore), _inner(fields.depth))
         height = np.maximum(fields.height, 0.0) * (fields.shore >= 0.0)
     return _shaded(picture, height, view) if shaded else picture
 
@@ -105,13 +106,13 @@ def elevation(world: World, view: View) -> F32:
     if view.fine:
         cover, height = overview.near(world, wide)
         wet = (cover[1:-1, 1:-1] == WATER) & (_inner(height) <= 0.0)
-        shore = np.where(wet, np.float32(-1.0), np.float32(1.0))
+        shore = depth = np.where(wet, np.float32(-1.0), np.float32(1.0))
     else:
         fields = overview.afar(world, wide)
-        shore = _inner(fields.shore)
+        shore, depth = _inner(fields.shore), _inner(fields.depth)
         height = np.maximum(fields.height, 0.0) * (fields.shore >= 0.0)
     tint = np.stack([np.interp(_inner(height), _STEPS, _HEIGHTS[:, channel]) for channel in range(3)])
-    return _at_sea(_shaded(tint.astype(np.float32), height, view), shore)
+    return _at_sea(_shaded(tint.astype(np.float32), height, view), shore, depth)
 
 
 def biome(world: World, view: View) -> F32:
@@ -119,7 +120,10 @@ def biome(world: World, view: View) -> F32:
     number = overview.biome(world, view)
     land = np.moveaxis(BIOME[np.maximum(number, 1) - 1], -1, 0)
     sea = np.where(number == 0, np.float32(-1.0), np.float32(1.0))
-    return _at_sea(land, np.minimum(overview.afar(world, view).shore, sea) if not view.fine else sea)
+    if view.fine:
+        return _at_sea(land, sea, sea)
+    fields = overview.afar(world, view)
+    return _at_sea(land, np.minimum(fields.shore, sea), fields.depth)
 
 
 LAYERS: dict[str, tuple[str, Callable[[World, View], F32]]] = {

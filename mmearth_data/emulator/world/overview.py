@@ -8,6 +8,7 @@ costs no more than one of a village and looks like it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ from mmearth_data.emulator.world.landcover import (
     WETLAND,
     ground,
 )
-from mmearth_data.emulator.world.planet import between, box_of
+from mmearth_data.emulator.world.planet import COLUMNS, Planet, between, box_of
 from mmearth_data.emulator.world.setting import World
 from mmearth_data.emulator.world.terrain import quantile
 
@@ -46,6 +47,10 @@ _GROWTH_SPREAD = np.sqrt(1.0 + 0.75**2 + 0.5**2)
 """Of the growth of plants, whose fine part has unit variance and whose two coarse parts 0.75² and 0.5²."""
 _RGB = tuple(spectra.INDEX[band] for band in ("B4", "B3", "B2"))
 _YEAR = 2019
+_BELT_ROWS = 12
+"""Half the boxes of latitude over which a map spreads what changes from one belt to the next."""
+_PLAIN = 0.16
+"""Metres that plains rise per metre of the planet's shore."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +77,12 @@ class View:
 class Afar:
     """A map from afar: ``shore`` negative at sea, ``height`` in metres, the expected ``shares`` of cover classes.
 
-    The first two have shape (size, size), shares (classes, size, size).
+    ``depth`` is the shore without steps, for the colour of the sea; nor has the height any (see ``_steps``). All but
+    the shares (classes, size, size) have shape (size, size).
     """
 
     shore: F32
+    depth: F32
     height: F32
     shares: F32
 
@@ -131,6 +138,19 @@ def _shares(own: dict[str, F64], growth: F64, farms: F64, relief: F64, summer: F
     return shares
 
 
+@lru_cache(maxsize=4)
+def _steps(planet: Planet) -> F64:
+    """By how much the shore of each box stands out because its latitude has another share of land than the next.
+
+    The sea level of a belt of latitude is its own, and near 52° S and 62° S it changes within a box. Light and colour
+    would draw a line around the whole map there.
+    """
+    mean = planet.shore.mean(axis=1)
+    weights = np.hanning(2 * _BELT_ROWS + 3)[1:-1]
+    smooth = np.convolve(np.pad(mean, _BELT_ROWS, mode="edge"), weights / weights.sum(), mode="valid")
+    return np.repeat((mean - smooth)[:, None], COLUMNS, axis=1)
+
+
 def afar(world: World, view: View) -> Afar:
     """What a map shows where single pixels of the world are too small for it."""
     lon, lat, step = _nodes(view)
@@ -153,9 +173,11 @@ def afar(world: World, view: View) -> Afar:
     farms = 0.75 * layer("farms 16") + 0.5 * layer("farms 6")
     ice = (world.biomes[box_of(lon, lat)] == biomes.ICE).astype(np.float64)
     shares = _shares(world.traits_at(lon, lat), growth, farms, relief, summer, ice)
-    fields = np.concatenate([[shore, between(planet.height, lon, lat) + rise], shares])
+    steps = between(_steps(planet), lon, lat)
+    height = between(planet.height, lon, lat) + rise - _PLAIN * steps
+    fields = np.concatenate([[shore, shore - steps, height], shares])
     filled = _filled(fields.reshape(len(fields), *shape), view, step)
-    return Afar(filled[0], filled[1], filled[2:])
+    return Afar(filled[0], filled[1], filled[2], filled[3:])
 
 
 def biome(world: World, view: View) -> U8:
