@@ -14,14 +14,15 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmearth_data import statistics
+from mmearth_data import counting, statistics
+from mmearth_data.counting import Counter, count_by_numpy, count_one_by_one
 from mmearth_data.modalities import MODALITIES, STORED, Modality, UnknownModalityError
 from mmearth_data.splits import SPLITS
 from mmearth_data.store import StoreError, layout, open_store
 from mmearth_data.store import statistics as store_statistics
 from mmearth_data.store.shards import commit_shard
 from mmearth_data.store.statistics import PERCENTILES
-from mmearth_data.summary import FLOAT_ERROR, Summary, merge, numbers, summarise
+from mmearth_data.summary import FLOAT_ERROR, Summary, merge_floats, numbers, summarise_counts, summarise_floats
 from tests.synthetic import ShardMaker, make_store
 
 
@@ -204,18 +205,28 @@ def test_statistics_do_not_depend_on_how_many_threads_compute_them(path: Path, m
         assert (path / "statistics.json").read_bytes() == before
 
 
-def _merged(modality: Modality, runs: list[np.ndarray[Any, Any]]) -> Summary:
-    return merge(modality, [summarise(modality, run) for run in runs])
+def _counted(modality: Modality, runs: list[list[int]]) -> Summary:
+    """The summary of the first band of runs of rows, each counted by itself."""
+    counter = Counter({modality.name: 1})
+    for run in runs:
+        tiles = np.full((len(run), len(modality.bands)), modality.nodata, dtype=modality.numpy_dtype)
+        tiles[:, 0] = run
+        counter.add(modality, tiles, np.zeros(len(run), dtype=np.int64))
+    return summarise_counts(modality, counter.counts(modality, 0)[0])
 
 
-@given(st.lists(st.lists(st.integers(-32768, 32767), min_size=1, max_size=8), min_size=1, max_size=6))
-def test_integers_are_exact_however_they_are_cut(runs: list[list[int]]) -> None:
-    modality = MODALITIES["aster"]
-    merged = _merged(modality, [np.array(run, dtype=np.int16) for run in runs])
+@pytest.mark.parametrize("name", ["aster", "sentinel2", "canopy_height_eth"])
+@given(st.data())
+def test_integers_are_exact_however_they_are_cut(name: str, data: st.DataObject) -> None:
+    modality = MODALITIES[name]
+    limits = np.iinfo(modality.dtype)
+    value = st.integers(int(limits.min), int(limits.max))
+    runs = data.draw(st.lists(st.lists(value, min_size=1, max_size=8), min_size=1, max_size=6))
+    counted = _counted(modality, runs)
     values = [value for run in runs for value in run if value != modality.nodata]
-    assert merged.count == len(values)
-    assert merged.no_data == sum(map(len, runs)) - len(values)
-    result = numbers(modality, merged)
+    assert counted.count == len(values)
+    assert counted.no_data == sum(map(len, runs)) - len(values)
+    result = numbers(modality, counted)
     if not values:
         assert np.isnan(result.mean)
         return
@@ -228,6 +239,35 @@ def test_integers_are_exact_however_they_are_cut(runs: list[list[int]]) -> None:
     np.testing.assert_array_equal(result.percentiles, expected)
 
 
+@pytest.mark.parametrize("count", [count_one_by_one, counting._counting(), count_by_numpy])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_pixels_are_counted_in_their_rows_parts_by_compiled_code_and_by_numpy(count: Any, dtype: str) -> None:
+    """Runs of one value, which are counted at once, begin and end within blocks, and pixels fill no whole block."""
+    rng, bands, pixels = np.random.default_rng(3), 2, 331
+    values = rng.integers(0, np.iinfo(dtype).max, (12, bands, pixels), endpoint=True).astype(dtype)
+    values[2, 0, 30:280] = 7
+    values[3] = np.iinfo(dtype).max
+    values[4, 1, :64], values[4, 1, 63] = 9, 8
+    part = np.array([0, 2, 1, 1, -1, 0, 2, 2, -1, 0, 0, 1])
+    tables = rng.integers(0, 5, (3, bands, np.iinfo(dtype).max + 1))
+    expected = tables.copy()
+    for row, number in enumerate(part):
+        for band in range(bands if number >= 0 else 0):
+            np.add.at(expected[number, band], values[row, band], 1)
+    count(values, part, tables)
+    np.testing.assert_array_equal(tables, expected)
+
+
+def test_a_machine_without_a_compiler_has_the_same_statistics(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counting, "find_spec", lambda _: None)
+    counting._counting.cache_clear()
+    assert counting._counting() is count_by_numpy
+    before = (path / "statistics.json").read_bytes()
+    store_statistics.save(path, *statistics.compute(path).values())
+    counting._counting.cache_clear()
+    assert (path / "statistics.json").read_bytes() == before
+
+
 @given(
     st.lists(
         st.lists(st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=False), min_size=1, max_size=8),
@@ -237,7 +277,7 @@ def test_integers_are_exact_however_they_are_cut(runs: list[list[int]]) -> None:
 )
 def test_floats_are_right_to_the_stated_error_however_they_are_cut(runs: list[list[float]]) -> None:
     modality = MODALITIES["era5"]
-    merged = _merged(modality, [np.array([*run, np.nan], dtype=np.float32) for run in runs])
+    merged = merge_floats([summarise_floats(np.array([*run, np.nan], dtype=np.float32)) for run in runs])
     values = np.array([value for run in runs for value in run])
     assert merged.no_data == len(runs)
     result = numbers(modality, merged)
@@ -254,15 +294,15 @@ def test_a_small_spread_on_a_large_mean_is_not_lost() -> None:
     # A sum of squares in float64 would lose it: (2^30)² takes 61 bits, of which 53 are kept.
     values = np.random.default_rng(0).integers(0, 3, size=768) * 128 + 2.0**30
     runs = np.split(values.astype(np.float32), 8)
-    result = numbers(MODALITIES["era5"], _merged(MODALITIES["era5"], runs))
+    result = numbers(MODALITIES["era5"], merge_floats([summarise_floats(run) for run in runs]))
     np.testing.assert_allclose(result.std, (values - 2.0**30).std(), rtol=1e-9)
 
 
 def test_counts_beyond_32_bits_are_kept() -> None:
-    modality = MODALITIES["sentinel2"]
-    many = Summary(np.array([1, 65535]), np.array([3 * 2**33, 2**33]), no_data=2**40)
-    merged = merge(modality, [many] * 8)
-    result = numbers(modality, merged)
-    assert (merged.count, merged.no_data) == (2**38, 2**43)
+    modality, counts = MODALITIES["sentinel2"], np.zeros(1 << 16, dtype=np.int64)
+    counts[[0, 1, 65535]] = 2**43, 3 * 2**36, 2**36
+    found = summarise_counts(modality, counts)
+    assert (found.count, found.no_data) == (2**38, 2**43)
+    result = numbers(modality, found)
     assert result.mean == (3 * 1 + 65535) / 4
     assert list(result.percentiles) == [1] * 6 + [65535] * 3
