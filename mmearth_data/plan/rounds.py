@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 
 from mmearth_data.plan.acquisitions import encoded
 from mmearth_data.plan.slots import IndexArray
-from mmearth_data.store.files import readable, write_atomic
+from mmearth_data.store.files import readable
 from mmearth_data.store.leases import LeaseLost
-from mmearth_data.store.objects import ObjectPath, Place, Superseded
+from mmearth_data.store.objects import Place, write_once
 
 _PART = b"table"
 """Key of a round's metadata: which of the plan's tables it is for; the first where there is none."""
@@ -81,15 +81,9 @@ class Rounds:
         rows = first_row + np.arange(len(location_ids))
         metadata = {_PART: str(part).encode()} if part else None
         table = pa.table([rows, rows // rows_per_shard, location_ids], schema=_SCHEMA.with_metadata(metadata))
-        file, content = self._file(number), encoded(table)
-        if not isinstance(file, ObjectPath):
-            write_atomic(file, content)
-            return
-        try:
-            file.put_if(content, None)
-        except Superseded:
-            if file.read_bytes() != content:  # else it is ours, of which the answer was lost
-                raise LeaseLost(f"{file} was planned by another process meanwhile; run again") from None
+        file = self._file(number)
+        if not write_once(file, encoded(table)):
+            raise LeaseLost(f"{file} was planned by another process meanwhile; run again")
 
     def _file(self, number: int) -> Place:
         return self.folder / f"round-{number:02d}.parquet"

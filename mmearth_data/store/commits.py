@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmearth_data.modalities import STORED, Modality
-from mmearth_data.store.files import StoreError, each, sha256, unreadable, write_atomic
+from mmearth_data.store.files import StoreError, each, sha256, unreadable
 from mmearth_data.store.layout import COMMITS, FORMAT_VERSION
-from mmearth_data.store.objects import ObjectPath, Place, Superseded, at
+from mmearth_data.store.objects import Place, at, write_once
 
 _RECORD = re.compile(r"(\d{6,})\.json")
 
@@ -81,15 +81,8 @@ def write_record(path: str | Place, record: CommitRecord) -> None:
         "files": {name: {"size": f.size, "sha256": f.sha256} for name, f in sorted(record.files.items())},
     }
     file, content = record_file(path, record.shard), (json.dumps(document, indent=1) + "\n").encode()
-    if not isinstance(file, ObjectPath):
-        write_atomic(file, content)
-        return
-    try:
-        file.put_if(content, None)
-    except Superseded:
-        # Where only the answer was lost and the put repeated, the record that is there is ours.
-        if file.read_bytes() != content:
-            raise committed_already(path, record.shard) from None
+    if not write_once(file, content):
+        raise committed_already(path, record.shard)
 
 
 def committed_already(path: str | Place, shard: int) -> StoreError:

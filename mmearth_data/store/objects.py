@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmearth_data.store.buckets import SCHEMES, asking, bucket
-from mmearth_data.store.files import StoreError
+from mmearth_data.store.files import StoreError, write_atomic
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta, PutResult, UpdateVersion
@@ -243,6 +243,21 @@ def at(place: str | Path | ObjectPath) -> Place:
         schemes = " or ".join(f"{scheme}://bucket/prefix" for scheme in SCHEMES)
         raise StoreError(f"{place} is not a place to keep anything; name one on a disk, or {schemes}")
     return Path(place)
+
+
+def write_once(place: Place, content: bytes) -> bool:
+    """Write what is never rewritten; False where something else is there already, which only object storage tells.
+
+    On a disk whoever writes holds a lock that cannot run out.
+    """
+    if not isinstance(place, ObjectPath):
+        write_atomic(place, content)
+        return True
+    try:
+        place.put_if(content, None)
+    except Superseded:
+        return place.read_bytes() == content  # then it is ours: only the answer was lost, and the put repeated
+    return True
 
 
 def on_disk(place: Path) -> Path:
