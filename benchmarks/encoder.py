@@ -94,17 +94,17 @@ def main(settings: Settings) -> None:
         f"{settings.model} {settings.input_size}/{compact.spec.patch}, {settings.batch} images, "
         f"{settings.threads} thread(s)"
     )
-    models = {"dense": dense, WITHOUT: dense, "compact": compact}
-    memory = {name: kept_bytes(step, models[name]) / settings.batch / 2**20 for name, step in steps.items()}
     width = max(map(len, steps))
     for name, values in times.items():
         spread = f"(from {min(values):.1f} to {max(values):.1f}; {np.median(of_system[name]):.1f} of the system)"
-        print(f"{name:{width}} {medians[name]:7.1f} ms/image {spread}, {memory[name]:.1f} MiB/image kept")
+        print(f"{name:{width}} {medians[name]:7.1f} ms/image {spread}")
     for name in ("dense", WITHOUT):
         ratio = np.median(np.array(times[name]) / np.array(times["compact"]))
-        print(
-            f"compact is {ratio:.2f} times as fast as {name}, with {memory['compact'] / memory[name]:.2f} of the memory"
-        )
+        print(f"compact is {ratio:.2f} times as fast as {name}")
+    models = {"dense": dense, "compact": compact}
+    kept = {name: kept_bytes(steps[name], model) / settings.batch / 2**20 for name, model in models.items()}
+    shared = kept["compact"] / kept["dense"]
+    print(f"kept for the backward pass: {kept['dense']:.1f} → {kept['compact']:.1f} MiB/image ({shared:.2f})")
 
 
 if __name__ == "__main__":
