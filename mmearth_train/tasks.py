@@ -213,6 +213,8 @@ def select_patches(images: Tensor, patches: Integer[Tensor, "N M"], patch: int) 
     """Patches (N, M, p, p, C) of images (N, C, H, H) by their index in row-major order, in the images' dtype."""
     n, c, h, _ = images.shape
     side = h // patch
-    grid = images.view(n, c, side, patch, side, patch)
+    # CUDA indexes no uint16; for moving values about it does not matter what their bits mean.
+    bits = images.view(torch.int16) if images.dtype == torch.uint16 else images
+    grid = bits.view(n, c, side, patch, side, patch)
     batch = torch.arange(n, device=images.device)[:, None]
-    return grid[batch, :, patches // side, :, patches % side].permute(0, 1, 3, 4, 2)
+    return grid[batch, :, patches // side, :, patches % side].view(images.dtype).permute(0, 1, 3, 4, 2)

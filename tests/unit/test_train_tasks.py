@@ -102,8 +102,9 @@ def test_every_class_has_its_index_and_nothing_else_has_one() -> None:
     assert indices[100] == 10
 
 
-def test_patches_are_cut_in_row_major_order() -> None:
-    images = torch.arange(2 * 3 * 56 * 56).view(2, 3, 56, 56).to(torch.int16)
+@pytest.mark.parametrize("dtype", [torch.int16, torch.uint16])
+def test_patches_are_cut_in_row_major_order(dtype: torch.dtype) -> None:
+    images = (7 * torch.arange(2 * 3 * 56 * 56)).view(2, 3, 56, 56).to(dtype)
     _, masked = masks(2)
     patches = select_patches(images, masked, 8)
     for n, m in [(0, 0), (1, 17), (1, 29)]:
