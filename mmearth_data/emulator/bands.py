@@ -137,10 +137,16 @@ def resampled(band: Band) -> Band:
         if not valid.all():
             weight = weight * valid.take(frame.index, mode="clip")
             total, inside = divisor(weight), inside & valid.take(frame.nearest, mode="clip")
-        neighbours = doubles.take(frame.index, mode="clip")
-        if not np.isfinite(doubles).all():
-            neighbours = np.where(weight > 0, neighbours, 0.0)
-        return Pixels(np.einsum("cij,cij->ij", neighbours, weight) / total, inside)
+        finite = bool(np.isfinite(doubles).all())
+        result, part = np.zeros(grid.shape), np.empty(grid.shape)
+        for index, share in zip(frame.index, weight, strict=True):
+            doubles.take(index, mode="clip", out=part)
+            if not finite:
+                part[share <= 0] = 0.0
+            part *= share
+            result += part
+        result /= total
+        return Pixels(result, inside)
 
     return replace(band, dtype="float64", pixels=pixels)
 
@@ -168,9 +174,14 @@ def constant(name: str, value: float) -> Band:
     dtype = str(np.min_scalar_type(int(value))) if small else "float64"
 
     def pixels(grid: PixelGrid, frames: Frames) -> Pixels:
-        return Pixels(np.full(grid.shape, value, dtype=dtype), np.ones(grid.shape, dtype=np.bool_))
+        return Pixels(np.broadcast_to(np.asarray(value, dtype=dtype), grid.shape), np.ones(grid.shape, dtype=np.bool_))
 
     return Band(name, dtype, None, pixels)
+
+
+def compact(values: NDArray[np.generic]) -> NDArray[np.generic]:
+    """The values with axes along which they are known not to vary (those of constants) cut to one place."""
+    return values[tuple(slice(None) if stride else slice(1) for stride in values.strides)]
 
 
 def masked(name: str, dtype: str) -> Band:
@@ -189,6 +200,8 @@ def cast(values: NDArray[np.generic], dtype: str) -> NDArray[np.generic]:
             return values.astype(target, copy=False)
     low, high = integer_range(target)
     if values.dtype.kind == "f":
+        if values.size and low <= values.min() and values.max() <= high and target.itemsize < 8:
+            return values.astype(target)
         top = float(high) if target.itemsize < 8 else np.nextafter(float(high), 0.0)  # 2⁶³ - 1 has no double
         whole = np.asarray(np.trunc(values.astype(np.float64, copy=False)))
         unknown = np.isnan(whole)

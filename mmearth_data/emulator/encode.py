@@ -131,10 +131,10 @@ def rows(elements: list[Element]) -> list[dict[str, Any]]:
 def npy(image: Image, grid: PixelGrid, frames: Frames) -> bytes:
     """The image on a grid as .npy: shape (height, width), one field per band in its dtype, masked pixels 0."""
     fields = [(band.name, np.dtype(band.dtype).newbyteorder("<")) for band in image.bands]
-    table = np.zeros(grid.shape, dtype=fields)
+    table = np.empty(grid.shape, dtype=fields)
     for band in image.bands:
         values, valid = band.pixels(grid, frames)
         table[band.name] = cast(values, band.dtype) if valid.all() else np.where(valid, cast(values, band.dtype), 0)
-    buffer = io.BytesIO()
-    np.lib.format.write_array_header_1_0(buffer, np.lib.format.header_data_from_array_1_0(table))
-    return buffer.getvalue() + table.tobytes()
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(table))
+    return b"".join((header.getvalue(), table.data))

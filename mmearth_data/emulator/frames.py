@@ -94,14 +94,21 @@ class Nearest:
 class Bilinear:
     """For each pixel the four native neighbours of its centre and their weights, each of shape (4, h, w).
 
-    Neighbours that the image does not have weigh nothing.
+    Neighbours that the image does not have weigh nothing. ``row`` and ``column`` of the native pixel that contains a
+    centre are of shapes that broadcast to the grid's.
     """
 
     window: Window
     index: IndexArray
     weight: FloatArray
-    nearest: IndexArray
+    row: IndexArray
+    column: IndexArray
     inside: BoolArray
+
+    @cached_property
+    def nearest(self) -> IndexArray:
+        """Flat index into ``window`` of the native pixel that contains each centre, 0 where the image has none."""
+        return _indexed(self.row, self.column, self.window)[0]
 
     @cached_property
     def total(self) -> FloatArray:
@@ -153,8 +160,8 @@ class Frames:
         """Coordinates (x, y) of every pixel centre in ``crs``, each of the grid's shape."""
         key = (grid, crs)
         if key not in self._projected:
-            columns, rows = np.meshgrid(np.arange(grid.width) + 0.5, np.arange(grid.height) + 0.5)
-            self._projected[key] = _place(grid, crs, columns, rows)
+            x, y = _place(grid, crs, *_centres(grid))
+            self._projected[key] = np.broadcast_to(x, grid.shape), np.broadcast_to(y, grid.shape)
         return self._projected[key]
 
     def offset(self, grid: PixelGrid, native: NativeGrid) -> tuple[int, int] | None:
@@ -228,12 +235,7 @@ class Frames:
     def _coordinates(self, grid: PixelGrid, native: NativeGrid) -> tuple[FloatArray, FloatArray]:
         """Fractional native column and row of every pixel centre, each of a shape that broadcasts to the grid's."""
         if grid.crs == native.crs:
-            columns = np.arange(grid.width, dtype=np.float64)[None] + 0.5
-            rows = np.arange(grid.height, dtype=np.float64)[:, None] + 0.5
-            a, b, c, d, e, f = _after(inverse(native.transform), grid.transform)
-            if b == d == 0:
-                return a * columns + c, e * rows + f
-            return a * columns + b * rows + c, d * columns + e * rows + f
+            return _apply(_after(inverse(native.transform), grid.transform), *_centres(grid))
         return _apply(inverse(native.transform), *self.projected(grid, native.crs))
 
 
@@ -264,14 +266,23 @@ def _after(outer: Transform, inner: Transform) -> Transform:
     return (a * g + b * j, a * h + b * k, a * i + b * m + c, d * g + e * j, d * h + e * k, d * i + e * m + f)
 
 
+def _centres(grid: PixelGrid) -> tuple[FloatArray, FloatArray]:
+    """Column and row of every pixel's centre, of shapes (1, w) and (h, 1)."""
+    columns, rows = (np.arange(count, dtype=np.float64) + 0.5 for count in (grid.width, grid.height))
+    return columns[None], rows[:, None]
+
+
 def _apply(transform: Transform, x: Coordinate, y: Coordinate) -> tuple[Coordinate, Coordinate]:
     a, b, c, d, e, f = transform
+    if b == d == 0:  # most grids: their columns and rows need not be spread over all pixels
+        return a * x + c, e * y + f
     return a * x + b * y + c, d * x + e * y + f
 
 
 def _place(grid: PixelGrid, crs: str, columns: FloatArray, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
     x, y = _apply(grid.transform, columns, rows)
     if grid.crs != crs:
+        x, y = np.broadcast_arrays(x, y)
         x, y = transformer(grid.crs, crs).transform(x, y)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise ServiceError(f"The pixel grid in {grid.crs} reaches outside the domain of {crs}.")
@@ -326,16 +337,23 @@ def _bilinear(columns: FloatArray, rows: FloatArray, native: NativeGrid) -> Bili
     if window is None:
         return None
     u, v = columns - 0.5, rows - 0.5
-    left, top = np.floor(u).astype(np.intp), np.floor(v).astype(np.intp)
+    left, top = np.floor(u), np.floor(v)
+    across, down = (1.0 - (u - left), u - left), (1.0 - (v - top), v - top)
     shape = np.broadcast_shapes(columns.shape, rows.shape)
     index = np.empty((4, *shape), dtype=np.intp)
     weight = np.empty((4, *shape))
     for corner in range(4):
-        down, right = divmod(corner, 2)
-        index[corner], exists = _indexed(top + down, left + right, window)
-        np.multiply(np.abs(u - left - (1 - right)), np.abs(v - top - (1 - down)), out=weight[corner])
-        if not exists.all():
-            weight[corner][~exists] = 0.0
+        np.multiply(across[corner % 2], down[corner // 2], out=weight[corner])
+    first_column, first_row = left.astype(np.intp), top.astype(np.intp)
     row = np.floor(rows + _EDGE).astype(np.intp)
     column = np.floor(columns + _EDGE).astype(np.intp)
-    return Bilinear(window, index, weight, *_indexed(row, column, window))
+    if window == Window(low_row, low_column, high_row - low_row + 1, high_column - low_column + 1):
+        # The image has every neighbour of every centre.
+        np.add((first_row - window.row) * window.width, first_column - window.column, out=index[0])
+        for corner in range(1, 4):
+            np.add(index[0], corner // 2 * window.width + corner % 2, out=index[corner])
+        return Bilinear(window, index, weight, row, column, np.ones(shape, dtype=np.bool_))
+    for corner in range(4):
+        index[corner], exists = _indexed(first_row + corner // 2, first_column + corner % 2, window)
+        weight[corner][~exists] = 0.0
+    return Bilinear(window, index, weight, row, column, _indexed(row, column, window)[1])

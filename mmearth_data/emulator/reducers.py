@@ -268,7 +268,8 @@ def mode(samples: Sequence[Sample]) -> list[tuple[Array, Array]]:
             return [(np.zeros((), sample.values.dtype), np.asarray(False))]
         weights = np.bincount(where, np.asarray(sample.weights[valid], dtype=np.float64))
         return [(distinct[weights.argmax()], np.asarray(True))]
-    candidates = _candidates(sample.values, valid)
+    whole = sample.values * valid if sample.values.dtype.kind in "iu" else None
+    candidates = _candidates(sample.values, valid, whole)
     if len(candidates) > MAX_DISTINCT_VALUES:
         raise ServiceError(
             f"reduce.mode: {len(candidates)} distinct values; the emulator finds the mode of at most "
@@ -280,7 +281,8 @@ def mode(samples: Sequence[Sample]) -> list[tuple[Array, Array]]:
     result = np.zeros(valid.shape[1:], sample.values.dtype)
     for value in candidates:
         if sample.weights.dtype == np.bool_:
-            counts = ((sample.values == value) & valid).view(np.uint8).sum(axis=0, dtype=counting)
+            same = whole == value if whole is not None and value else (sample.values == value) & valid
+            counts = same.view(np.uint8).sum(axis=0, dtype=counting)
         else:
             counts = np.where(sample.values == value, sample.weights, 0).sum(axis=0)
         more = counts > most
@@ -289,11 +291,13 @@ def mode(samples: Sequence[Sample]) -> list[tuple[Array, Array]]:
     return [(result, most > 0)]
 
 
-def _candidates(values: Array, valid: BoolArray) -> Array:
-    """What a stack's mode may be, in order: its distinct valid values, or all of a few classes."""
-    if values.dtype.kind in "iu" and values.size:
-        known = values * valid
-        low, high = int(known.min()), int(known.max())
+def _candidates(values: Array, valid: BoolArray, whole: Array | None) -> Array:
+    """What a stack's mode may be, in order: its distinct valid values, or all of a few classes.
+
+    ``whole`` are integer values with 0 where they are not valid.
+    """
+    if whole is not None and whole.size:
+        low, high = int(whole.min()), int(whole.max())
         if high - low < _FEW_CLASSES:
             return np.arange(low, high + 1).astype(values.dtype)
     return np.unique(values[valid])
@@ -373,7 +377,9 @@ def in_one(first: Reducer, second: Reducer, prefix: str, shared: bool) -> Reduce
 def side_by_side(reducer: Reducer, outputs: Sequence[str]) -> Reducer:
     """Copies of a reducer of one output, each named."""
     if len(reducer.outputs) != 1:
-        raise ServiceError(f"Reducer.forEach: the reducer must have one output; it has {len(reducer.outputs)}.")
+        raise ServiceError(
+            f"Reducer.forEach: the emulator copies reducers of one output only; got {len(reducer.outputs)}."
+        )
     if not outputs:
         raise ServiceError("Reducer.forEach: at least one output name is needed.")
     result = replace(reducer, outputs=(outputs[0],))

@@ -15,7 +15,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from mmearth_data.emulator.bands import Band, Pixels, cast, integer_range
+from mmearth_data.emulator.bands import Band, Pixels, cast, compact, integer_range
 from mmearth_data.emulator.errors import ServiceError
 from mmearth_data.emulator.frames import Frames, PixelGrid
 from mmearth_data.emulator.registry import algorithm
@@ -101,8 +101,8 @@ def _combined(left: Band, right: Band, operation: Operation, dtype: str) -> Band
     def pixels(grid: PixelGrid, frames: Frames) -> Pixels:
         first, second = left.pixels(grid, frames), right.pixels(grid, frames)
         with np.errstate(over="ignore", invalid="ignore"):
-            values = operation(first.values.astype(working), second.values.astype(working))
-        return Pixels(cast(values, dtype), first.valid & second.valid)
+            values = operation(*(compact(part.values).astype(working, copy=False) for part in (first, second)))
+        return Pixels(np.broadcast_to(cast(values, dtype), grid.shape), first.valid & second.valid)
 
     leading = right if left.grid is None else left
     extent = left.extent if right.extent is None else None
@@ -151,7 +151,10 @@ def each_band(image: Image, operation: Callable[[Array], Array], dtype: str | No
 
 
 def _half_up(values: Array) -> Array:
-    return np.floor(values + 0.5) if values.dtype.kind == "f" else values
+    if values.dtype.kind != "f":
+        return values
+    higher = values + 0.5
+    return np.floor(higher, out=higher)
 
 
 def _whole(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
