@@ -68,7 +68,9 @@ def difference(date: Date, start: Date, unit: str) -> float:
 
 @algorithm("Date.get")
 def get(date: Date, unit: str) -> int:
-    """A part of the date: year, month (from 1), day (from 1), hour, minute or second."""
+    """A part of the date: year, month (from 1), week (ISO 8601), day (from 1), hour, minute or second."""
+    if unit == "week":
+        return date.utc.isocalendar().week
     if unit not in ("year", "month", "day", "hour", "minute", "second"):
         raise ServiceError(f"Date.get: the emulator does not implement the unit '{unit}'.")
     part: int = getattr(date.utc, unit)

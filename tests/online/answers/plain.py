@@ -176,8 +176,8 @@ DATES = [
     Case("Date.fromYMD", lambda: ee.Date.fromYMD(2019, 3, 7), _date(_day(2019, 3, 7))),
     Case(
         "Date.get",
-        lambda: ee.List([_now().get(unit) for unit in ("year", "month", "day", "hour", "minute", "second")]),
-        list(WHEN.timetuple()[:6]),
+        lambda: ee.List([_now().get(unit) for unit in ("year", "month", "day", "hour", "minute", "second", "week")]),
+        [*WHEN.timetuple()[:6], int(WHEN.strftime("%V"))],
     ),
     Case("Date.getFraction", lambda: _now().getFraction("day"), (WHEN - _day(2019, 3, 7)) / timedelta(days=1)),
     Case(
