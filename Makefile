@@ -42,6 +42,7 @@ lint: $(INSTALLED)  ## ruff, mypy --strict, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy tests/online
 	$(BIN)/lint-imports
 
 e2e: $(INSTALLED)  ## Slow checks of the whole: the demo, kill -9, a browser

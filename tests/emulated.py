@@ -76,7 +76,8 @@ def start_emulator(
 def connected(url: str) -> Iterator[None]:
     """The client, initialised without an account against ``url`` and without retries; its state is the process's."""
     ee.Reset()
-    ee.Initialize(credentials=google.auth.credentials.AnonymousCredentials(), project="p", url=url)
+    nobody = google.auth.credentials.AnonymousCredentials()  # type: ignore[no-untyped-call]
+    ee.Initialize(credentials=nobody, project="p", url=url)
     ee.data.setMaxRetries(0)
     try:
         yield

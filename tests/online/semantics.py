@@ -19,11 +19,11 @@ TRIANGLE = [[300033, 6199951], [300512, 6199777], [300207, 6199402]]
 CRS = "EPSG:32633"
 
 
-def _region() -> ee.Geometry:
+def _region() -> Any:
     return ee.Geometry.Polygon([TRIANGLE], CRS, False)
 
 
-def _ramp() -> ee.Image:
+def _ramp() -> Any:
     """Columns and rows of a 10 m grid, as one number."""
     grid = ee.Projection(CRS, [10, 0, 300000, 0, -10, 6200000])
     xy = ee.Image.pixelCoordinates(grid).floor()
@@ -39,7 +39,7 @@ def _at(image: ee.Image) -> Any:
     return image.reduceRegion(ee.Reducer.first(), point, crs=CRS, crsTransform=[10, 0, 300000, 0, -10, 6200000])
 
 
-def _stack() -> ee.ImageCollection:
+def _stack() -> Any:
     return ee.ImageCollection([ee.Image(v).updateMask(ee.Image(int(v != 8))).rename("v") for v in LIST])
 
 

@@ -20,7 +20,7 @@ def answers(cases: Sequence[Case]) -> list[Any]:
     for start in range(0, len(cases), AT_ONCE):
         part = cases[start : start + AT_ONCE]
         try:
-            together = ee.Dictionary({str(k): case.ask() for k, case in enumerate(part)}).getInfo()
+            together: Any = ee.Dictionary({str(k): case.ask() for k, case in enumerate(part)}).getInfo()
             found += [together.get(str(k)) for k in range(len(part))]
         except EEException:
             found += [_alone(case) for case in part]
@@ -29,7 +29,8 @@ def answers(cases: Sequence[Case]) -> list[Any]:
 
 def _alone(case: Case) -> Any:
     try:
-        return ee.Dictionary({"0": case.ask()}).getInfo()["0"]
+        alone: Any = ee.Dictionary({"0": case.ask()}).getInfo()
+        return alone["0"]
     except EEException as error:
         return f"refused: {error}"
 

@@ -38,13 +38,15 @@ def metres(x: float, y: float) -> list[float]:
 
 def point(x: float = COLUMN + 0.5, y: float = ROW + 0.5) -> ee.Geometry:
     """A place on the grid, by default the middle of the pixel that is read."""
-    return ee.Geometry.Point(metres(x, y), CRS)
+    place: ee.Geometry = ee.Geometry.Point(metres(x, y), CRS)
+    return place
 
 
 def box(left: float, top: float, right: float, bottom: float) -> ee.Geometry:
     """A rectangle along the grid, in pixels."""
     (west, south), (east, north) = metres(left, bottom), metres(right, top)
-    return ee.Geometry.Rectangle([west, south, east, north], CRS, False)
+    rectangle: ee.Geometry = ee.Geometry.Rectangle([west, south, east, north], CRS, False)
+    return rectangle
 
 
 def at(image: Any) -> Any:
@@ -68,7 +70,8 @@ def bumps() -> ee.Image:
     xy = ee.Image.pixelCoordinates(grid).floor()
     x, y = xy.select("x"), xy.select("y")
     number = x.multiply(x).multiply(17).add(x.multiply(y).multiply(31)).add(y.multiply(y).multiply(y).multiply(5))
-    return number.mod(101).rename("r").reproject(grid)
+    bumpy_image: ee.Image = number.mod(101).rename("r").reproject(grid)
+    return bumpy_image
 
 
 def around(reach: int) -> list[list[float]]:

@@ -64,7 +64,7 @@ TEXTS = [
     Case(
         "String.match",
         lambda: ee.String(TEXT).match("(\\d)([A-D])"),
-        [re.search(r"(\d)([A-D])", TEXT)[k] for k in range(3)],
+        [found[k] for found in re.finditer(r"(\d)([A-D])", TEXT) for k in range(3)][:3],
     ),
     Case("String.match", lambda: ee.String(TEXT).match("\\d+", "g"), re.findall(r"\d+", TEXT)),
     Case("String.replace", lambda: ee.String(TEXT).replace("([0-9])", "<$1>", "g"), re.sub("([0-9])", r"<\1>", TEXT)),

@@ -36,7 +36,8 @@ MASKED = 8
 """The image of a stack that is masked."""
 SEEN = [level for level in LEVELS if level != MASKED]
 HERE = bumpy(COLUMN, ROW)
-LON, LAT = Transformer.from_crs(CRS, "EPSG:4326", always_xy=True).transform(*metres(COLUMN + 0.5, ROW + 0.5))
+_EAST, _NORTH = metres(COLUMN + 0.5, ROW + 0.5)
+LON, LAT = Transformer.from_crs(CRS, "EPSG:4326", always_xy=True).transform(_EAST, _NORTH)
 
 
 def _three() -> Any:

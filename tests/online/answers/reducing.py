@@ -55,7 +55,7 @@ def _two() -> Any:
 WEIGHTS = _weights()
 MEAN = float(np.average([bumpy(*place) for place in WEIGHTS], weights=list(WEIGHTS.values())))
 SUM = float(sum(bumpy(*place) * part for place, part in WEIGHTS.items()))
-LINE = np.polyfit(*zip(*XY, strict=True), 1)
+LINE = np.polyfit([x for x, _ in XY], [y for _, y in XY], 1)
 ROWS = [{"v": v, "w": v % 2, "x": 2 * v} for v in ITEMS]
 
 
