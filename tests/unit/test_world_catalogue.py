@@ -15,8 +15,8 @@ from mmearth_data import grid
 from mmearth_data.emulator.assets import Archive, CollectionAsset, FeatureAsset, ImageAsset
 from mmearth_data.emulator.world import build
 from mmearth_data.emulator.world.catalogue import mgrs
+from mmearth_data.emulator.world.catalogue.products import ORBITS
 from mmearth_data.emulator.world.catalogue.sentinel1 import DIRECTIONS
-from mmearth_data.emulator.world.catalogue.sentinel2 import ORBITS
 
 DAY = 86_400_000
 L1C, L2A = "COPERNICUS/S2_HARMONIZED", "COPERNICUS/S2_SR_HARMONIZED"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
+
+_STAMP = re.compile(r"[0-9]{8}T[0-9]{6}")
 
 
 def ms(year: int, month: int = 1, day: int = 1, hour: int = 0, minute: int = 0, second: int = 0) -> int:
@@ -22,10 +25,18 @@ def stamp(time: int) -> str:
     return datetime.fromtimestamp(time // 1000, UTC).strftime("%Y%m%dT%H%M%S")
 
 
+def stamps(seconds: I64) -> list[str]:
+    """``stamp`` of times in whole seconds since 1970."""
+    texts = np.datetime_as_string(seconds.astype("datetime64[s]")).tolist()
+    return [text.replace("-", "").replace(":", "") for text in texts]
+
+
 def parse(text: str) -> int | None:
     """The time that ``stamp`` wrote, or None."""
+    if not _STAMP.fullmatch(text):
+        return None
     try:
-        return int(datetime.strptime(text, "%Y%m%dT%H%M%S").replace(tzinfo=UTC).timestamp()) * 1000
+        return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * 1000
     except ValueError:
         return None
 
@@ -41,6 +52,16 @@ def month_of(time: int) -> float:
     moment = datetime.fromtimestamp(time // 1000, UTC)
     day = (moment - datetime(moment.year, 1, 1, tzinfo=UTC)).total_seconds() / 86400.0
     return round(day / (366 if moment.year % 4 == 0 else 365) * 12.0, 2)
+
+
+def months_of(seconds: I64) -> list[float]:
+    """``month_of`` of times in whole seconds since 1970."""
+    moments = seconds.astype("datetime64[s]")
+    years = moments.astype("datetime64[Y]")
+    leap = (years.astype(np.int64) + 1970) % 4 == 0
+    parts = (moments - years).astype(np.int64) / 86400.0 / np.where(leap, 366, 365) * 12.0
+    # As Python rounds: to the nearest decimal fraction, which NumPy misses by a bit.
+    return [round(part, 2) for part in parts.tolist()]
 
 
 def suns(times: I64, lon: float, lat: float) -> tuple[F64, F64]:

@@ -7,7 +7,7 @@ which keeps swath edges simple where the real ones curl around the pole.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,8 +73,11 @@ class Constellation:
             east, phase = -east, -phase
         return east - self._turn * phase / 360.0, phase
 
-    def _along(self, lat: F64) -> tuple[F64, F64]:
-        """As ``_branch`` for any latitude, straight on beyond ``_STRAIGHT_FROM``."""
+    def along(self, lat: F64) -> tuple[F64, F64]:
+        """Longitude east of the equator crossing and phase angle from it in degrees, at any latitudes.
+
+        Straight on beyond ``_STRAIGHT_FROM``.
+        """
         inner = np.clip(lat, -_STRAIGHT_FROM, _STRAIGHT_FROM)
         east, phase = self._branch(inner)
         ahead = self._branch(inner - 0.01)
@@ -84,9 +87,7 @@ class Constellation:
 
     def slant(self, lat: float) -> float:
         """Degrees of longitude that the track moves east per degree of latitude north."""
-        inner = np.array([lat - 0.05, lat + 0.05])
-        east = self._along(inner)[0]
-        return float((east[1] - east[0]) / 0.1)
+        return _slant(self, lat)
 
     def nodes(self) -> F64:
         """Longitude of the equator crossing of every relative orbit, in degrees, unwrapped."""
@@ -94,7 +95,7 @@ class Constellation:
 
     def offsets(self, lon: float, lat: float) -> F64:
         """Degrees of longitude from each orbit's track to a point, in [−180, 180), shape (orbits,)."""
-        track = self.nodes() + self._along(np.array([lat]))[0]
+        track = self.nodes() + _at(self, lat)[0]
         return np.mod(lon - track + 180.0, 360.0) - 180.0
 
     def half_width(self, lat: float) -> float:
@@ -105,17 +106,12 @@ class Constellation:
 
     def crossing(self, orbit: int, lat: float) -> float:
         """Ms after the start of a cycle at which relative orbit ``orbit`` (0-based) passes a latitude."""
-        return float(self.crossings(orbit, np.array([lat]))[0])
-
-    def crossings(self, orbit: int, lat: F64) -> F64:
-        """``crossing`` at several latitudes."""
-        result: F64 = orbit * self.per_orbit_ms + self._along(lat)[1] / 360.0 * self.per_orbit_ms
-        return result
+        return orbit * self.per_orbit_ms + _at(self, lat)[1] / 360.0 * self.per_orbit_ms
 
     def edges(self, orbit: int, lon: float, lat: float, epsg: int) -> tuple[HalfPlane, HalfPlane]:
         """The western and the eastern edge of an orbit's swath near a point, in a UTM projection."""
         span = np.array([lat - 0.6, lat + 0.6])
-        track = self.nodes()[orbit] + self._along(span)[0]
+        track = self.nodes()[orbit] + np.array([_at(self, float(value))[0] for value in span])
         middle = lon - (np.mod(lon - track.mean() + 180.0, 360.0) - 180.0)
         track = track - track.mean() + middle
         half = np.array([self.half_width(float(value)) for value in span])
@@ -140,6 +136,19 @@ class Constellation:
         first = self.anchor + self.crossing(orbit, lat) + phase_days * DAY_MS
         result: NDArray[np.int64] = np.floor(first + cycles * float(self.cycle_days * DAY_MS)).astype(np.int64)
         return result
+
+
+@lru_cache(maxsize=16384)
+def _at(constellation: Constellation, lat: float) -> tuple[float, float]:
+    """``along`` at one latitude."""
+    east, phase = constellation.along(np.array([lat]))
+    return float(east[0]), float(phase[0])
+
+
+@lru_cache(maxsize=16384)
+def _slant(constellation: Constellation, lat: float) -> float:
+    east, _ = constellation.along(np.array([lat - 0.05, lat + 0.05]))
+    return float((east[1] - east[0]) / 0.1)
 
 
 def clip_polygon(corners: F64, planes: tuple[HalfPlane, ...]) -> F64:

@@ -44,6 +44,8 @@ _OVERLAP = 0.02
 """Degrees by which a slice reaches into its neighbours."""
 _SLICES = np.arange(-40, 56)
 _MIDDLES = np.asarray((_SLICES + 0.5) * _SLICE, dtype=np.float64)
+_PHASES = {direction: constellation.along(_MIDDLES)[1] / 360.0 for direction, constellation in DIRECTIONS.items()}
+"""The part of an orbit's time that has passed since the equator crossing at the middle of every slice."""
 _EUROPE = (-15.0, 34.0, 45.0, 72.0)
 _POLAR = 72.0
 _LOST, _SINGLE = 0.03, 0.04
@@ -190,7 +192,7 @@ class Sentinel1Collection:
             for absolute in (int(np.floor(since)), int(np.ceil(since))):
                 orbit = absolute % constellation.orbits
                 cycle = constellation.anchor + phase * DAY_MS + (absolute - orbit) * constellation.per_orbit_ms
-                moments = cycle + constellation.crossings(orbit, _MIDDLES)
+                moments = cycle + (orbit + _PHASES[direction]) * constellation.per_orbit_ms
                 for number in _SLICES[np.abs(moments - time) <= 2000].tolist():
                     where = ground(direction, orbit, number)
                     names = [name for name, _ in self._satellites(where)]
