@@ -63,18 +63,25 @@ def collect(settings: CollectSettings) -> Path:
     ledger.show_estimate()
     while True:
         try:
-            requests = _collect_with_slots(settings, plan, source, ledger)
+            _collect_with_slots(settings, plan, source, ledger)
         except SlotsLostError as error:
             logger.warning("%s; taking slots again", error)
             continue
+        except IncompleteError:
+            _publish(settings, plan.summary(), ledger)
+            raise
         break
     consolidate(settings.store)
-    _publish(settings, plan, requests, ledger)
+    summary = plan.summary()
+    _publish(settings, summary, ledger)
+    # With a table that was extended meanwhile nothing is announced: the store is complete when the longest one is.
+    if plan.is_whole() and not is_finalized(settings.store):
+        announce(COMPLETE, settings.store, stored=summary.stored, owed=summary.quota)
     return settings.store
 
 
-def _collect_with_slots(settings: CollectSettings, plan: Plan, source: EarthEngineSource, ledger: Ledger) -> int:
-    """Wait for the slots of the project's limit, then resolve and collect; returns the requests sent in this run.
+def _collect_with_slots(settings: CollectSettings, plan: Plan, source: EarthEngineSource, ledger: Ledger) -> None:
+    """Wait for the slots of the project's limit, then resolve and collect.
 
     Raises SlotsLostError where they could not be kept: what was under way is to be begun again.
     """
@@ -90,17 +97,13 @@ def _collect_with_slots(settings: CollectSettings, plan: Plan, source: EarthEngi
             ledger.session.keep(now=True)
         if settings.dask:
             quota.close()  # each machine of the cluster takes its own slots
-        try:
-            return _collect_rounds(settings, plan, source, ledger, stop)
-        except IncompleteError:
-            ledger.show_account(plan.summary().stored)
-            raise
+        _collect_rounds(settings, plan, source, ledger, stop)
 
 
 def _collect_rounds(
     settings: CollectSettings, plan: Plan, source: EarthEngineSource, ledger: Ledger, stop: Event
-) -> int:
-    """Collect round after round until nothing is left to collect; returns the requests sent in this run.
+) -> None:
+    """Collect round after round until nothing is left to collect.
 
     Raises IncompleteError after a round that left shards uncommitted, and at the end where locations are unresolved.
     """
@@ -109,11 +112,8 @@ def _collect_rounds(
     fresh: deque[int] = deque(maxlen=SHARDS_PICTURED)
     pictured: int | None = None
 
-    def requests() -> int:
-        return sent_by_shards if settings.dask else source.requests
-
     def cost() -> str:
-        return ledger.words(requests())
+        return ledger.words(sent_by_shards if settings.dask else source.requests)
 
     with (
         run_progress("collect", 0, "collect-progress", "tiles tried", cost) as progress,
@@ -150,7 +150,6 @@ def _collect_rounds(
             f"{plan.store / '_quarantine'}); run the same command again to try them, or go past them with --give-up "
             f"{' '.join(unresolved)}"
         )
-    return requests()
 
 
 def _show(settings: CollectSettings, fresh: Sequence[int]) -> None:
@@ -160,20 +159,14 @@ def _show(settings: CollectSettings, fresh: Sequence[int]) -> None:
         keep_picture("fresh-tiles", f"Fresh tiles in natural colours, those of shard {fresh[0]} first", picture)
 
 
-def _publish(settings: CollectSettings, plan: Plan, requests: int, ledger: Ledger) -> None:
-    """What a person looks for at the end, and the event that other deployments wait for.
-
-    A run with a table that was extended meanwhile announces nothing: the store is complete when the longest one is.
-    """
-    summary = plan.summary()
-    title = f"{summary.stored} tiles stored; {requests} requests in this run"
+def _publish(settings: CollectSettings, summary: Summary, ledger: Ledger) -> None:
+    """What a person looks for when a run ends, whether it is complete or left something to try again."""
+    title = f"{summary.stored} of {summary.quota} tiles stored"
     publish_table("collect", title, _balance(summary))
     keep_table(
         "absences", "Tiles, locations that gave way, then modalities absent from tiles, by reason", _absences(settings)
     )
     ledger.show_account(summary.stored)
-    if plan.is_whole() and not is_finalized(settings.store):
-        announce(COMPLETE, settings.store, stored=summary.stored, owed=summary.quota)
 
 
 def _balance(summary: Summary) -> list[dict[str, object]]:

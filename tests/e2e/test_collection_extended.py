@@ -79,8 +79,10 @@ def test_what_cannot_be_resolved_is_named_and_gone_past(environment: dict[str, s
         (line,) = [line for line in named.stderr.splitlines() if line.startswith("mmearth collect: ")]
         assert f"location {bad}: no answer that it was to be resolved from could be used" in line
         assert f"go past with --give-up {bad}" in line
+        assert "0 of 2 tiles stored" in named.stderr  # the tables of a run's end are shown of this one too
         assert list((store / "_quarantine").iterdir()) == [store / "_quarantine" / f"{bad}-resolving.bin"]
         past = mmearth(environment, *where, "--give-up", bad)
         assert past.returncode == 0, past.stderr
+        assert "2 of 2 tiles stored" in past.stderr
     found = status(environment, store)
     assert (found["stored"], found["quota"], found["refusals"]) == (2, 2, {"given_up": 1})
