@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from mmearth_data.emulator.world import clouds, noise, spectra
 from mmearth_data.emulator.world.blocks import Block
 from mmearth_data.emulator.world.clouds import CloudField
+from mmearth_data.emulator.world.compiled import compiled
 from mmearth_data.emulator.world.landcover import BUILT, SNOW, WATER
-from mmearth_data.emulator.world.phenology import Surface, shares, surface
+from mmearth_data.emulator.world.phenology import Surface, shares, snowiness, surface
 from mmearth_data.emulator.world.scenes import OpticalScene
 from mmearth_data.emulator.world.setting import World
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
+U32 = NDArray[np.uint32]
 
 _ROUGHNESS = np.array([0.13, 0.10, 0.06, 0.035, 0.24, 0.05, 0.025, 0.03, 0.10, 0.09, 0.06], dtype=np.float32)
 """Relative variation of brightness between pixels, by cover class."""
@@ -53,6 +55,24 @@ def _light(scene: OpticalScene, state: Surface) -> F32:
     return result
 
 
+@compiled
+def _brightness(
+    cover: U8, parcel: U32, canopy: F32, light: F32, white: F32, clumps: F32, roughness: F32, patchwork: F32
+) -> F32:
+    """How brightly each pixel shines, relative to level ground of its kind: its own grain, its parcel's, its shade."""
+    out = np.empty(cover.shape, dtype=np.float32)
+    for i in range(cover.shape[0]):
+        for j in range(cover.shape[1]):
+            grain = np.float32(0.75) * white[i, j] + np.float32(0.75) * clumps[i, j]
+            patch = np.float32((parcel[i, j] ^ np.uint32(0x5F356495)) >> np.uint32(8)) * np.float32(2.0**-24)
+            value = np.float32(1.0) + grain * roughness[cover[i, j]]
+            value += (patch - np.float32(0.5)) * patchwork[cover[i, j]]
+            tall = min(max(canopy[i, j] * np.float32(1 / 32.0), np.float32(0.0)), np.float32(1.0))
+            value *= np.float32(1.0) - np.float32(0.20) * tall
+            out[i, j] = min(max(value, np.float32(0.35)), np.float32(2.0)) * light[i, j]
+    return out
+
+
 @lru_cache(maxsize=48)
 def _lit(world: World, block: Block, month: float, year: int, scene: OpticalScene) -> F32:
     """Shares of pure surfaces at 10 m, weighted by how brightly each pixel shines, shape (12, rows, columns)."""
@@ -60,15 +80,10 @@ def _lit(world: World, block: Block, month: float, year: int, scene: OpticalScen
     land = state.ground
     rows, columns = block.rows(), block.columns()
     key = noise.salt(world.seed, "texture")
-    grain = np.float32(0.75) * noise.white(key, rows, columns) + np.float32(0.75) * noise.smooth(
-        key ^ 1, rows, columns, 2.6
-    )
-    patch = noise.uniform(land.parcel ^ np.uint32(0x5F356495)) - np.float32(0.5)
-    light = np.float32(1.0) + grain * _ROUGHNESS.take(land.cover, mode="clip")
-    light += patch * _PATCHWORK.take(land.cover, mode="clip")
-    light *= np.float32(1.0) - np.float32(0.20) * np.clip(land.canopy * np.float32(1 / 32.0), 0.0, 1.0)
-    light = np.clip(light, 0.35, 2.0) * _light(scene, state)
-    lit: F32 = shares(world, block, month, year) * light
+    grains = noise.white(key, rows, columns), noise.smooth(key ^ 1, rows, columns, 2.6)
+    light = _light(scene, state)
+    lit = shares(world, block, month, year)
+    lit *= _brightness(land.cover, land.parcel, land.canopy, light, *grains, _ROUGHNESS, _PATCHWORK)
     return lit
 
 
@@ -78,20 +93,36 @@ def _coarse(world: World, block: Block, scene: OpticalScene, level: int) -> F32:
     return _average(_lit(world, block, scene.month, scene.year, scene), block, 1, level)
 
 
+@compiled
+def _means(fields: F32, top: int, left: int, height: int, width: int, factor: int) -> F32:
+    """Means over squares of ``factor`` pixels of fields (fields, rows, columns), added row by row."""
+    out = np.empty((fields.shape[0], height, width), dtype=np.float32)
+    scale = np.float32(1.0 / factor**2)
+    for n in range(fields.shape[0]):
+        for i in range(height):
+            line = out[n, i]
+            for number in range(factor * factor):
+                row = fields[n, top + i * factor + number // factor]
+                first = left + number % factor
+                if number == 0:
+                    for j in range(width):
+                        line[j] = row[first + j * factor]
+                else:
+                    for j in range(width):
+                        line[j] += row[first + j * factor]
+            for j in range(width):
+                line[j] *= scale
+    return out
+
+
 def _average(field: F32, block: Block, level: int, to: int) -> F32:
     """Means over the pixels of a coarser level."""
     if level == to:
         return field
-    factor = to // level
     top, left = block.offset(level, to)
     height, width = len(block.rows(to)), len(block.columns(to))
-    cut = field[..., top : top + height * factor, left : left + width * factor]
-    # Sums of slices rather than a reshaped mean: the order of additions is the same for every window.
-    total = cut[..., 0::factor, 0::factor].copy()
-    for number in range(1, factor * factor):
-        total += cut[..., number // factor :: factor, number % factor :: factor]
-    total *= np.float32(1.0 / factor**2)
-    return total
+    means = _means(field.reshape(-1, *field.shape[-2:]), top, left, height, width, to // level)
+    return means.reshape(*field.shape[:-2], height, width)
 
 
 def _at(field: F32, block: Block, level: int) -> F32:
@@ -110,34 +141,52 @@ def _veils(world: World, block: Block, scene: OpticalScene, level: int) -> tuple
     return _at(over.shadow, block, level), thick, veil
 
 
+@compiled
+def _seen(
+    lit: F32, grain: F32, shadow: F32, thick: F32, veil: F32, colours: F32, shade: np.float32,
+    clear: tuple[np.float32, np.float32], cloud: np.float32, cirrus: np.float32,
+) -> NDArray[np.uint16]:  # fmt: skip
+    """Counts of a band: lit surfaces of their colours, in shadow, through clear air (factor, summand) and clouds."""
+    out = np.empty(grain.shape, dtype=np.uint16)
+    value = np.empty(grain.shape[1], dtype=np.float32)
+    gain, path = clear
+    for i in range(grain.shape[0]):
+        for kind in range(colours.shape[0]):
+            line, colour = lit[kind, i], colours[kind]
+            if kind == 0:
+                for j in range(value.shape[0]):
+                    value[j] = line[j] * colour
+            else:
+                for j in range(value.shape[0]):
+                    value[j] += line[j] * colour
+        for j in range(value.shape[0]):
+            seen = value[j] * (np.float32(1.0) + np.float32(_BAND_NOISE) * grain[i, j])
+            seen = seen * (np.float32(1.0) - shadow[i, j] * shade) * gain + path
+            seen += thick[i, j] * (cloud - seen)
+            seen += veil[i, j] * (cirrus - seen)
+            seen += grain[i, j] * np.float32(4.0)
+            out[i, j] = np.uint16(np.rint(min(max(seen, np.float32(1.0)), np.float32(20000.0))))
+    return out
+
+
 def reflectance(world: World, block: Block, scene: OpticalScene, band: str, level: int) -> NDArray[np.uint16]:
     """A spectral band × 10⁴ at its own resolution (``level`` × 10 m)."""
     number = spectra.INDEX[band]
     lit = _coarse(world, block, scene, level)
-    value = lit[0] * spectra.ENDMEMBERS[0, number]
-    part = np.empty_like(value)
-    for kind in range(1, len(lit)):
-        value += np.multiply(lit[kind], spectra.ENDMEMBERS[kind, number], out=part)
-    rows, columns = block.rows(level), block.columns(level)
-    grain = noise.white(noise.salt("band", band, scene.datatake), rows, columns)
-    value *= np.float32(1.0) + np.float32(_BAND_NOISE) * grain
+    grain = noise.white(noise.salt("band", band, scene.datatake), block.rows(level), block.columns(level))
     shadow, thick, veil = _veils(world, block, scene, level)
-    # Blue light reaches shadows from the sky, infrared hardly does.
-    value *= np.float32(1.0) - shadow * np.float32(0.38 + 0.022 * number)
-    aerosol = 0.7 + 0.9 * noise.scalar_uniform("aerosol", scene.datatake) ** 2
-    path = spectra.PATH[number] * np.float32(aerosol * (0.75 + 0.25 / np.cos(np.radians(min(scene.sun_zenith, 75.0)))))
     if scene.level == "L1C":
         vapour = 1.0 if band != "B9" else 0.6 + 0.7 * noise.scalar_uniform("vapour", scene.datatake)
-        value *= spectra.TRANSMISSION[number] * np.float32(vapour)
-        value += path
+        aerosol = 0.7 + 0.9 * noise.scalar_uniform("aerosol", scene.datatake) ** 2
+        haze = np.float32(aerosol * (0.75 + 0.25 / np.cos(np.radians(min(scene.sun_zenith, 75.0)))))
+        clear = spectra.TRANSMISSION[number] * np.float32(vapour), spectra.PATH[number] * haze
     else:
         error = 2.0 * noise.scalar_uniform("correction", scene.key) - 1.0
-        value += np.float32(error) * spectra.CORRECTION_ERROR[number]
-    value += thick * (spectra.CLOUD[number] - value)
-    value += veil * (spectra.CIRRUS[number] - value)
-    value += grain * np.float32(4.0)
-    counts: NDArray[np.uint16] = np.clip(np.rint(value), 1.0, 20000.0).astype(np.uint16)
-    return counts
+        clear = np.float32(1.0), np.float32(error) * spectra.CORRECTION_ERROR[number]
+    # Blue light reaches shadows from the sky, infrared hardly does.
+    shade = np.float32(0.38 + 0.022 * number)
+    colours = np.ascontiguousarray(spectra.ENDMEMBERS[:, number])
+    return _seen(lit, grain, shadow, thick, veil, colours, shade, clear, spectra.CLOUD[number], spectra.CIRRUS[number])
 
 
 def qa60(world: World, block: Block, scene: OpticalScene) -> NDArray[np.uint16]:
@@ -154,7 +203,7 @@ def scl(world: World, block: Block, scene: OpticalScene) -> U8:
     over = sky(world, block, scene)
     cover = state.ground.cover[::2, ::2]
     green = _average(state.green, block, 1, 2)
-    snow = _average(shares(world, block, scene.month, scene.year)[spectra.SNOW], block, 1, 2)
+    snow = _average(snowiness(state), block, 1, 2)
     light = _average(_light(scene, state), block, 1, 2)
     rows, columns = block.rows(2), block.columns(2)
     doubt = noise.white(noise.salt("scl", scene.key), rows, columns) * np.float32(0.05)

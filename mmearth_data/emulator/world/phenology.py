@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mmearth_data.emulator.world import climate, noise, spectra
 from mmearth_data.emulator.world.blocks import Block
+from mmearth_data.emulator.world.compiled import compiled
 from mmearth_data.emulator.world.landcover import (
     BARE,
     BUILT,
@@ -29,6 +30,7 @@ from mmearth_data.emulator.world.setting import World
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
+U8 = NDArray[np.uint8]
 
 
 def _table(**values: float) -> F32:
@@ -43,29 +45,34 @@ def _table(**values: float) -> F32:
     return table
 
 
-_PLANTS = _table(
-    trees=0.62, shrub=0.18, grass=0.30, crops=0.88, built=0.10, bare=0.0, wetland=0.55, mangroves=0.72, moss=0.12
-)
-_PLANTS_GAIN = _table(trees=0.33, shrub=0.55, grass=0.60, built=0.16, bare=0.10, wetland=0.32, mangroves=0.22, moss=0.2)
-"""Share of a pixel that plants cover: the first at the poorest sites, plus the second at the best."""
-_KEEPS = _table(shrub=0.40, grass=0.06, built=0.30, bare=0.3, wetland=0.22, mangroves=0.97, moss=0.2)
-"""Share of plants that stay green whatever the season."""
-_THIRST = _table(
-    trees=0.55, shrub=0.75, grass=1.0, crops=0.6, built=0.5, bare=1.0, wetland=0.15, mangroves=0.0, moss=0.3
-)
-"""How far drought withers the others."""
-_LITTER = _table(
-    trees=0.55, shrub=0.6, grass=0.85, crops=0.35, built=0.4, bare=0.5, wetland=0.7, mangroves=0.3, moss=0.4
-)
-"""Share of withered plants that still cover the ground."""
-_WOODY = _table(trees=1.0, shrub=0.55, built=0.5, wetland=0.08, mangroves=1.0)
-_ON_MOSS, _ON_WET = _table(moss=0.8, trees=0.1), _table(wetland=0.75, mangroves=0.8, trees=0.15)
-_ON_BUILT, _ON_WATER = _table(built=0.93), _table(water=1.0, wetland=0.2, mangroves=0.2)
-_ON_SNOW = _table(snow=0.97)
-_ON_SOIL = 1.0 - _ON_MOSS - _ON_WET - _ON_BUILT - _ON_WATER - _ON_SNOW
-"""What lies under the plants."""
-_SHELTER = _table(trees=0.62, shrub=0.15, mangroves=0.6, built=0.25)
-"""Share of a pixel that seasonal snow does not hide."""
+_PLANTS, _GAIN, _KEEPS, _THIRST, _LITTER, _WOODY, _SHELTER = range(7)
+_GROWTH = np.stack([
+    _table(trees=0.62, shrub=0.18, grass=0.30, crops=0.88, built=0.10, wetland=0.55, mangroves=0.72, moss=0.12),
+    _table(trees=0.33, shrub=0.55, grass=0.60, built=0.16, bare=0.10, wetland=0.32, mangroves=0.22, moss=0.2),
+    _table(shrub=0.40, grass=0.06, built=0.30, bare=0.3, wetland=0.22, mangroves=0.97, moss=0.2),
+    _table(trees=0.55, shrub=0.75, grass=1.0, crops=0.6, built=0.5, bare=1.0, wetland=0.15, moss=0.3),
+    _table(
+        trees=0.55, shrub=0.6, grass=0.85, crops=0.35, built=0.4, bare=0.5, wetland=0.7, mangroves=0.3, moss=0.4
+    ),
+    _table(trees=1.0, shrub=0.55, built=0.5, wetland=0.08, mangroves=1.0),
+    _table(trees=0.62, shrub=0.15, mangroves=0.6, built=0.25),
+])  # fmt: skip
+"""How plants grow on each cover class.
+
+The share of a pixel that they cover at the poorest sites and what the best ones have more; the share of them that stays
+green whatever the season; how far drought withers the others; the share of withered ones that still covers the ground;
+the share that is woody; the share of a pixel that seasonal snow does not hide.
+"""
+_ON_MOSS, _ON_WET, _ON_BUILT, _ON_WATER, _ON_SNOW, _ON_SOIL = range(6)
+_BENEATH = np.stack([
+    _table(moss=0.8, trees=0.1),
+    _table(wetland=0.75, mangroves=0.8, trees=0.15),
+    _table(built=0.93),
+    _table(water=1.0, wetland=0.2, mangroves=0.2),
+    _table(snow=0.97),
+])  # fmt: skip
+_BENEATH = np.concatenate([_BENEATH, (1.0 - _BENEATH[0] - _BENEATH[1] - _BENEATH[2] - _BENEATH[3] - _BENEATH[4])[None]])
+"""What lies under the plants of each cover class."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +95,63 @@ class Surface:
     frost: F32
 
 
-def _sigmoid(values: F32) -> F32:
-    result: F32 = np.float32(1.0) / (np.float32(1.0) + np.exp(-values))
-    return result
+_ONE, _HALF = np.float32(1.0), np.float32(0.5)
+
+
+@compiled
+def _weather(warmth: F32, vigour: F32, wetness: F32, nodes: F32, flakes: F32) -> F32:
+    """Of each pixel: minus how warm it has been, how well watered, how snowy and how frosty it is, each in logits.
+
+    ``nodes`` are fields at the pixels: what the month and the weeks before add to the annual ``warmth``, and water.
+    """
+    out = np.empty((4, *warmth.shape), dtype=np.float32)
+    for i in range(warmth.shape[0]):
+        for j in range(warmth.shape[1]):
+            mean, now = warmth[i, j], nodes[0, i, j]
+            balance = nodes[2, i, j] + np.float32(0.35) * wetness[i, j]
+            out[0, i, j] = -((mean + nodes[1, i, j] - np.float32(6.5)) * np.float32(0.45))
+            out[1, i, j] = -((balance + np.float32(0.3) * vigour[i, j] - np.float32(0.75)) * np.float32(4.5))
+            snow = (np.float32(-1.5) - mean - now) * np.float32(0.8)
+            out[2, i, j] = -(snow + np.float32(1.1) * flakes[i, j])
+            out[3, i, j] = -((np.float32(-1.0) - mean - now) * np.float32(0.9))
+    return out
+
+
+@compiled
+def _grown(
+    cover: U8, vigour: F32, conifer: F32, wetness: F32, warmth: F32, odds: F32, nodes: F32, crops: F32, table: F32
+) -> F32:
+    """``Surface``'s fields in their order, from ``odds``: exponentials of ``_weather``."""
+    out = np.empty((8, *cover.shape), dtype=np.float32)
+    for i in range(cover.shape[0]):
+        for j in range(cover.shape[1]):
+            kind, site, needle = cover[i, j], vigour[i, j], conifer[i, j]
+            warm, moist = _ONE / (_ONE + odds[0, i, j]), _ONE / (_ONE + odds[1, i, j])
+            snow, frost = _ONE / (_ONE + odds[2, i, j]), _ONE / (_ONE + odds[3, i, j])
+            plants = table[_PLANTS, kind] + table[_GAIN, kind] * site
+            thirst = table[_THIRST, kind]
+            keeps = table[_KEEPS, kind]
+            if kind == TREES:
+                keeps = needle + (_ONE - needle) * nodes[3, i, j]
+            share = keeps + (_ONE - keeps) * (warm * (_ONE - thirst + thirst * moist))
+            if kind == CROPS:
+                watered = _ONE if site > np.float32(0.75) else moist
+                share = crops[i, j] * (np.float32(0.35) + np.float32(0.65) * watered)
+            green = plants * share
+            # Under trees part of the snow is out of sight; still water freezes late and thaws late.
+            hidden = np.float32(0.0)
+            if snow > np.float32(0.12) and (kind != WATER or warmth[i, j] + nodes[0, i, j] < np.float32(-5.0)):
+                hidden = snow * (_ONE - table[_SHELTER, kind] * (_HALF + _HALF * needle))
+            moisture = moist * np.float32(0.75) + np.float32(0.3) * wetness[i, j]
+            out[0, i, j] = green
+            out[1, i, j] = green * table[_WOODY, kind]
+            out[2, i, j] = plants * (_ONE - share) * table[_LITTER, kind]
+            out[3, i, j] = green * (_ONE - hidden)
+            out[4, i, j] = moist
+            out[5, i, j] = min(max(moisture, np.float32(0.0)), _ONE)
+            out[6, i, j] = hidden
+            out[7, i, j] = frost
+    return out
 
 
 def _water(world: World, block: Block, month: float, year: int) -> F64:
@@ -121,93 +182,79 @@ def _crops(parcel: NDArray[np.uint32], month: float, year: int, season_start: F3
 def surface(world: World, block: Block, month: float, year: int) -> Surface:
     """What a block's surface is made of at a date."""
     land = ground(world, block)
-    cover, vigour = land.cover, land.vigour
-
-    def by_cover(table: F32) -> F32:
-        return table.take(cover, mode="clip")
-
+    swing = land.setting.swing
     # Air temperature of the month at each pixel's height; plants lag behind it by a fortnight.
-    now = block.spread(land.setting.swing * climate.season(block.lat, month))
-    lagged = block.spread(land.setting.swing * climate.season(block.lat, month - 0.5))
-    warm = _sigmoid((land.warmth + lagged - np.float32(6.5)) * np.float32(0.45))
-    balance = block.spread(_water(world, block, month, year)) + np.float32(0.35) * land.terrain.wetness
-    moist = _sigmoid((balance + np.float32(0.3) * vigour - np.float32(0.75)) * np.float32(4.5))
-    plants = by_cover(_PLANTS) + by_cover(_PLANTS_GAIN) * vigour
-    thirst = by_cover(_THIRST)
-    season = warm * (np.float32(1.0) - thirst + thirst * moist)
-    keeps = by_cover(_KEEPS)
-    needle = land.conifer
-    trees = cover == TREES
-    leaves = block.spread(land.setting.trait["evergreen"])
-    np.copyto(keeps, needle + (np.float32(1.0) - needle) * leaves, where=trees)
-    green_share = keeps + (np.float32(1.0) - keeps) * season
-    fields = cover == CROPS
+    nodes = block.spread(
+        np.stack([
+            swing * climate.season(block.lat, month),
+            swing * climate.season(block.lat, month - 0.5),
+            _water(world, block, month, year),
+            land.setting.trait["evergreen"],
+        ])
+    )  # fmt: skip
+    key = noise.salt(world.seed, "snow", year, int(month * 3))
+    flakes = noise.smooth(key, block.rows(), block.columns(), 42.0)
+    odds = _weather(land.warmth, land.vigour, land.terrain.wetness, nodes, flakes)
+    np.exp(odds, out=odds)
+    crops = np.zeros(land.cover.shape, dtype=np.float32)
+    fields = land.cover == CROPS
     if fields.any():
         # Fields are sown in spring, in the tropics with the rains of summer; half a year later in the south.
         start = block.spread(np.where(np.abs(block.lat) < 23.0, 4.0, 2.0)) + np.float32(6.0 if block.south else 0.0)
-        growing = _crops(land.parcel[fields], month, year, start[fields])
-        growing *= np.float32(0.35) + np.float32(0.65) * np.maximum(moist[fields], vigour[fields] > 0.75)
-        green_share[fields] = growing
-    green: F32 = plants * green_share
-    dry = plants * (np.float32(1.0) - green_share) * by_cover(_LITTER)
-    snow = _sigmoid(
-        (np.float32(-1.5) - land.warmth - now) * np.float32(0.8)
-        + np.float32(1.1)
-        * noise.smooth(noise.salt(world.seed, "snow", year, int(month * 3)), block.rows(), block.columns(), 42.0)
-    )
-    snow *= snow > np.float32(0.12)
-    wood = green * by_cover(_WOODY)
-    moisture = np.clip(moist * np.float32(0.75) + np.float32(0.3) * land.terrain.wetness, 0.0, 1.0)
-    # Still water freezes late and thaws late; under trees part of the snow is out of sight.
-    hidden = snow * (np.float32(1.0) - by_cover(_SHELTER) * (np.float32(0.5) + np.float32(0.5) * needle))
-    hidden *= (cover != WATER) | (land.warmth + now < np.float32(-5.0))
+        crops[fields] = _crops(land.parcel[fields], month, year, start[fields])
     return Surface(
-        ground=land,
-        plants=green,
-        wood=wood,
-        dry=dry,
-        green=(green * (np.float32(1.0) - hidden)).astype(np.float32),
-        moist=moist,
-        moisture=moisture,
-        snow=hidden.astype(np.float32),
-        frost=_sigmoid((np.float32(-1.0) - land.warmth - now) * np.float32(0.9)),
-    )
+        land,
+        *_grown(
+            land.cover, land.vigour, land.conifer, land.terrain.wetness, land.warmth, odds, nodes, crops, _GROWTH
+        ),
+    )  # fmt: skip
 
 
-@lru_cache(maxsize=48)
+@compiled
+def _divided(
+    cover: U8, conifer: F32, state: tuple[F32, F32, F32, F32, F32, F32], nodes: F32, haze: F32, table: F32
+) -> F32:
+    """``shares`` from a state's plants, wood, dry, moist, moisture and snow, and how bright and red the soil is."""
+    plants, wood, dry, moist, moisture, snow = state
+    out = np.empty((12, *cover.shape), dtype=np.float32)
+    for i in range(cover.shape[0]):
+        for j in range(cover.shape[1]):
+            kind, needle, red = cover[i, j], conifer[i, j], nodes[1, i, j]
+            under = _ONE - plants[i, j] - dry[i, j]
+            soil = under * table[_ON_SOIL, kind] * nodes[0, i, j] * (_ONE - np.float32(0.32) * moisture[i, j])
+            water = under * table[_ON_WATER, kind]
+            silt = np.float32(0.3) + np.float32(0.35) * haze[i, j] + np.float32(0.25) * (moist[i, j] - np.float32(0.4))
+            silt = min(max(silt, np.float32(0.0)), _ONE)
+            clear = _ONE - snow[i, j]
+            out[spectra.BROADLEAF, i, j] = wood[i, j] * (_ONE - needle) * clear
+            out[spectra.CONIFER, i, j] = wood[i, j] * needle * clear
+            out[spectra.HERB, i, j] = (plants[i, j] - wood[i, j]) * clear
+            out[spectra.DRY, i, j] = dry[i, j] * clear
+            out[spectra.GREY_SOIL, i, j] = soil * (_ONE - red) * clear
+            out[spectra.RED_SOIL, i, j] = soil * red * clear
+            out[spectra.WATER, i, j] = water * (_ONE - silt) * clear
+            out[spectra.TURBID, i, j] = water * silt * clear
+            out[spectra.SNOW, i, j] = under * table[_ON_SNOW, kind] * clear + snow[i, j]
+            out[spectra.BUILT, i, j] = under * table[_ON_BUILT, kind] * clear
+            out[spectra.MOSS, i, j] = under * table[_ON_MOSS, kind] * clear
+            out[spectra.WET, i, j] = under * table[_ON_WET, kind] * clear
+    return out
+
+
 def shares(world: World, block: Block, month: float, year: int) -> F32:
     """A block at a date as shares of pure surfaces, in the order of ``spectra.ENDMEMBERS``: (12, rows, columns)."""
     state = surface(world, block, month, year)
     land = state.ground
+    trait, patches = land.setting.trait, land.setting.layer["soil 9"]
+    bright = trait["soil_bright"] * np.exp(0.10 * patches)
+    nodes = block.spread(np.stack([bright, np.clip(trait["soil_red"] + 0.15 * patches, 0.0, 1.0)]))
+    haze = noise.smooth(noise.salt(world.seed, "silt"), block.rows(), block.columns(), 130.0)
+    fields = state.plants, state.wood, state.dry, state.moist, state.moisture, state.snow
+    return _divided(land.cover, land.conifer, fields, nodes, haze, _BENEATH)
 
-    def by_cover(table: F32) -> F32:
-        return table.take(land.cover, mode="clip")
 
-    under = np.float32(1.0) - state.plants - state.dry
-    bright = block.spread(land.setting.trait["soil_bright"] * np.exp(0.10 * land.setting.layer["soil 9"]))
-    soil = under * by_cover(_ON_SOIL) * bright * (np.float32(1.0) - np.float32(0.32) * state.moisture)
-    red = block.spread(np.clip(land.setting.trait["soil_red"] + 0.15 * land.setting.layer["soil 9"], 0.0, 1.0))
-    water = under * by_cover(_ON_WATER)
-    silt = np.clip(
-        np.float32(0.3)
-        + np.float32(0.35) * noise.smooth(noise.salt(world.seed, "silt"), block.rows(), block.columns(), 130.0)
-        + np.float32(0.25) * (state.moist - np.float32(0.4)),
-        0.0,
-        1.0,
-    )
-    made = np.empty((len(spectra.ENDMEMBERS), *land.cover.shape), dtype=np.float32)
-    made[spectra.BROADLEAF] = state.wood * (np.float32(1.0) - land.conifer)
-    made[spectra.CONIFER] = state.wood * land.conifer
-    made[spectra.HERB] = state.plants - state.wood
-    made[spectra.DRY] = state.dry
-    made[spectra.GREY_SOIL] = soil * (np.float32(1.0) - red)
-    made[spectra.RED_SOIL] = soil * red
-    made[spectra.WATER] = water * (np.float32(1.0) - silt)
-    made[spectra.TURBID] = water * silt
-    made[spectra.SNOW] = under * by_cover(_ON_SNOW)
-    made[spectra.BUILT] = under * by_cover(_ON_BUILT)
-    made[spectra.MOSS] = under * by_cover(_ON_MOSS)
-    made[spectra.WET] = under * by_cover(_ON_WET)
-    made *= np.float32(1.0) - state.snow
-    made[spectra.SNOW] += state.snow
-    return made
+def snowiness(state: Surface) -> F32:
+    """The share of snow alone among a state's ``shares``."""
+    lasting = (np.float32(1.0) - state.plants - state.dry) * _BENEATH[_ON_SNOW].take(state.ground.cover, mode="clip")
+    alone: F32 = lasting * (np.float32(1.0) - state.snow) + state.snow
+    return alone

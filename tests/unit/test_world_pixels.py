@@ -1,0 +1,85 @@
+"""Compiled loops over pixels say what array arithmetic in double precision does."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from mmearth_data.emulator.world import blocks, optics, phenology, setting, spectra
+from mmearth_data.emulator.world.blocks import Block
+from mmearth_data.emulator.world.scenes import OpticalScene
+from mmearth_data.emulator.world.setting import World
+
+SUMMER, WINTER = 6.5, 0.5
+SCENE = OpticalScene("L1C", 5, 9, WINTER, 2019, 48.0, 160.0, ())
+
+
+@cache
+def earth() -> World:
+    return setting.world(0)
+
+
+@cache
+def home() -> Block:
+    """A block with forest, fields, wetland, water and a village."""
+    return blocks.block(32612, -4459, 382)
+
+
+@pytest.mark.parametrize("level", [2, 6])
+def test_coarse_pixels_are_means_of_fine_ones(level: int) -> None:
+    block = home()
+    field = np.random.default_rng(1).random((3, 160, 160), dtype=np.float32)
+    top, left = block.offset(1, level)
+    height, width = len(block.rows(level)), len(block.columns(level))
+    cut = field[:, top : top + height * level, left : left + width * level].astype(np.float64)
+    expected = cut.reshape(3, height, level, width, level).mean(axis=(2, 4))
+    np.testing.assert_allclose(optics._average(field, block, 1, level), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("month", [SUMMER, WINTER])
+def test_shares_of_pure_surfaces_divide_each_pixel(month: float) -> None:
+    state = phenology.surface(earth(), home(), month, 2019)
+    shares = phenology.shares(earth(), home(), month, 2019).astype(np.float64)
+    assert shares.min() > -1e-6
+    # Bright and moist soils weigh their share; without them no pixel is more than whole.
+    soil = shares[[spectra.GREY_SOIL, spectra.RED_SOIL]].sum(axis=0)
+    assert (shares.sum(axis=0) - soil).max() < 1 + 1e-5
+    np.testing.assert_array_equal(phenology.snowiness(state), shares[spectra.SNOW].astype(np.float32))
+    living = shares[[spectra.BROADLEAF, spectra.CONIFER, spectra.HERB]].sum(axis=0)
+    np.testing.assert_allclose(living, state.plants * (1.0 - state.snow.astype(np.float64)), atol=1e-6)
+    np.testing.assert_allclose(state.green, living, atol=1e-6)
+
+
+def test_snow_lies_in_winter_where_plants_stand_in_summer() -> None:
+    summer, winter = (phenology.surface(earth(), home(), month, 2019) for month in (SUMMER, WINTER))
+    assert summer.plants.mean() > winter.plants.mean()
+    assert summer.snow.max() <= winter.snow.max()
+    for state in (summer, winter):
+        for field in (state.plants, state.wood, state.dry, state.moist, state.moisture, state.snow, state.frost):
+            assert 0.0 <= field.min() <= field.max() <= 1.0
+
+
+@pytest.mark.parametrize("level", ["L1C", "L2A"])
+def test_a_band_is_a_mix_of_its_surfaces_through_air_and_clouds(level: str) -> None:
+    scene = OpticalScene("L1C" if level == "L1C" else "L2A", 5, 9, SUMMER, 2019, 48.0, 160.0, ())
+    got = optics.reflectance(earth(), home(), scene, "B3", 1).astype(np.float64)
+    lit = optics._lit(earth(), home(), scene.month, scene.year, scene).astype(np.float64)
+    sky = optics.sky(earth(), home(), scene)
+    shadow, thick, cirrus = (
+        field.astype(np.float64).repeat(2, 0).repeat(2, 1) for field in (sky.shadow, sky.thickness, sky.cirrus)
+    )
+    band = spectra.INDEX["B3"]
+    ground = np.tensordot(spectra.ENDMEMBERS[:, band], lit, axes=1) * (1.0 - shadow * (0.38 + 0.022 * band))
+    # The grain of single pixels, some hundredths at most, is all that the mix leaves out.
+    if level == "L1C":
+        low, high = ((spectra.TRANSMISSION[band] * ground + factor * spectra.PATH[band]) for factor in (0.7, 2.0))
+    else:
+        low, high = (ground + sign * spectra.CORRECTION_ERROR[band] for sign in (-1.0, 1.0))
+    for edge in (low, high):
+        edge += (1.0 - np.exp(-0.8 * thick)) * (spectra.CLOUD[band] - edge)
+        edge += (1.0 - np.exp(-cirrus)) * (spectra.CIRRUS[band] - edge)
+    slack = 0.035 * high + 12.0
+    assert (got > low - slack).all()
+    assert (got < high + slack).all()
