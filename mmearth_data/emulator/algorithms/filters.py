@@ -244,6 +244,8 @@ def _spatial(where: str, fields: tuple[str | None, Any, str | None, Any], relati
     for field in (left_field, right_field):
         if field is not None and field not in _GEOMETRY_FIELDS:
             raise ServiceError(f"{where}: the emulator compares geometries of '.geo' or '.all', not of '{field}'.")
+    if right_value is None and left_value is None and (left_field is None or right_field is None):
+        raise ServiceError(f"{where}: the filter has no geometry to compare with; give it a value or a second field.")
     right, left = (None if value is None else _region(where, value) for value in (right_value, left_value))
     shapely.prepare([shape for shape in (right, left) if shape is not None])
 

@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from mmearth_data.emulator import limits, reducers
-from mmearth_data.emulator.bands import Band, Pixels
+from mmearth_data.emulator.bands import Band, Pixels, nothing
 from mmearth_data.emulator.errors import ServiceError
 from mmearth_data.emulator.frames import Frames, PixelGrid
 from mmearth_data.emulator.kernels import MAX_RADIUS, Kernel, finished, offsets
@@ -127,10 +127,12 @@ def convolve(image: Image, kernel: Kernel) -> Image:
 def _neighbours(
     band: Band, kernel: Kernel, statistic: Statistic, place: int, weighted: bool, skip: bool, dtype: str
 ) -> Band:
-    """One output of a statistic of the pixels that the kernel reaches."""
+    """One output of a statistic of the pixels that the kernel reaches; masked if it reaches none."""
     inside = kernel.weights != 0
 
     def pixels(grid: PixelGrid, frames: Frames) -> Pixels:
+        if not inside.any():
+            return nothing(grid, dtype)
         values, valid = _around(band, kernel, grid, frames)
         own = valid[:, :, kernel.row, kernel.column]
         stacked, masks = (np.moveaxis(part[:, :, inside], 2, 0) for part in (values, valid))
