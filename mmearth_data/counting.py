@@ -90,6 +90,8 @@ class Counter:
 
     def add(self, modality: Modality, tiles: NDArray[Any], part: NDArray[np.int64]) -> None:
         """Count ``tiles``, (rows, bands, …) as stored and C-contiguous, each in its ``part``; −1 for in none."""
+        if part.max(initial=-1) >= self._parts[modality.name]:
+            raise IndexError(f"parts of {modality.name} end at {self._parts[modality.name] - 1}, not {part.max()}")
         free = self._free[modality.name]
         try:
             tables = free.pop()

@@ -61,7 +61,8 @@ class _Pass:
         """Rows that count where they belong to a split."""
         self.counter = Counter({m.name: len(_parts(m)) for m in self.modalities if m.numpy_dtype.kind != "f"})
         self._split = np.full(store.rows, -1, dtype=np.int64)
-        self._split[self.rows] = np.where(store.split[self.rows] < len(SPLITS), store.split[self.rows], -1)
+        for index, split in enumerate(SPLITS):
+            self._split[store.select(split)] = index
         self._memory = threading.local()
 
     def part(self, modality: Modality, first: int, stop: int) -> NDArray[np.int64]:

@@ -20,7 +20,8 @@ from mmearth_data.modalities import MODALITIES, STORED, Modality, UnknownModalit
 from mmearth_data.splits import SPLITS
 from mmearth_data.store import StoreError, layout, open_store
 from mmearth_data.store import statistics as store_statistics
-from mmearth_data.store.shards import commit_shard
+from mmearth_data.store.rows import row_table
+from mmearth_data.store.shards import ShardData, commit_shard
 from mmearth_data.store.statistics import PERCENTILES
 from mmearth_data.summary import FLOAT_ERROR, Summary, merge_floats, numbers, summarise_counts, summarise_floats
 from tests.synthetic import ShardMaker, make_store
@@ -116,6 +117,22 @@ def test_rows_outside_the_train_split_do_not_count(path: Path, raw: xr.Dataset) 
     everything = raw["esa_worldcover"].values
     counted = open_store(path).statistics.get("esa_worldcover").count[0]
     assert counted < (everything != 0).sum()
+
+
+def test_rows_of_no_split_count_nowhere(tmp_path: Path) -> None:
+    path, maker = tmp_path / "s", ShardMaker(28, 16, seed=0)
+    layout.create(path, tile_pixels=16, shard_rows=28, attrs={})
+    layout.resize(path, 28)
+    data = maker.shard(0, 28)
+    records = [record | {"split": None if at % 3 else "val"} for at, record in enumerate(data.table.to_pylist())]
+    commit_shard(path, 0, ShardData(data.arrays, data.status, row_table(records)))
+    found = statistics.finalize(path)
+    assert {split: found[split].rows for split in SPLITS if found[split].rows} == {"val": 10}
+    assert found["val"].get("esa_worldcover").count[0] == 10 * 256
+    for split in set(SPLITS) - {"val"}:
+        assert not found[split].get("esa_worldcover").count.any()
+    with pytest.raises(IndexError, match="parts of aster end at 0, not 1"):
+        Counter({"aster": 1}).add(MODALITIES["aster"], data.arrays["aster"], np.ones(28, dtype=np.int64))
 
 
 def test_derived_modalities_have_none_and_unknown_groups_are_named(path: Path) -> None:
