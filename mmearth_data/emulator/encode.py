@@ -137,4 +137,5 @@ def npy(image: Image, grid: PixelGrid, frames: Frames) -> bytes:
         table[band.name] = cast(values, band.dtype) if valid.all() else np.where(valid, cast(values, band.dtype), 0)
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(table))
-    return b"".join((header.getvalue(), table.data))
+    # As plain bytes: a buffer of fields may not have every name that a band may.
+    return b"".join((header.getvalue(), table.reshape(-1).view(np.uint8).data))

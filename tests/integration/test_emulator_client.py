@@ -206,6 +206,12 @@ def test_48_megabytes_count_a_mask_byte_per_pixel_and_band(emulator: Running) ->
         pixels(image, GRID[0], GRID[1], height + 1, width)
 
 
+def test_a_band_may_have_any_name(emulator: Running) -> None:
+    data = pixels(ee.Image("test/image").rename([":a", "b b"]), *GRID)
+    assert data.dtype.names == (":a", "b b")
+    assert (data[":a"] == 7).all()
+
+
 def test_grids_and_bands_are_bounded(emulator: Running) -> None:
     with pytest.raises(EEException, match=r"32769x1.*between 1 and 32768"):
         pixels(ee.Image(1), GRID[0], GRID[1], 1, 32769)

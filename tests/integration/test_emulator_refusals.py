@@ -151,6 +151,18 @@ def test_every_refusal_that_is_shown_is_in_the_table() -> None:
     assert ASKED.keys() == REFUSED.keys()
 
 
+def test_a_filter_of_geometries_needs_one() -> None:
+    for name in ("Filter.contains", "Filter.intersects"):
+        with pytest.raises(EEException, match=f"{name}: the filter has no geometry to compare with"):
+            _features().filter(ee.Filter(do(name, leftField=".geo"))).size().getInfo()
+
+
+def test_a_kernel_without_weights_reaches_nothing() -> None:
+    nowhere = ee.Kernel.fixed(1, 1, [[0]])
+    for name in ("Min", "Max", "Mean", "Median", "Mode"):
+        assert value_of(do(f"Image.focal{name}", _image().unmask(0), kernel=nowhere)).getInfo() is None
+
+
 @pytest.mark.parametrize("name", sorted({*signatures()} - {*ALGORITHMS}))
 def test_an_algorithm_that_is_not_covered_is_refused_by_name(name: str) -> None:
     call = {"functionInvocationValue": {"functionName": name, "arguments": {}}}
