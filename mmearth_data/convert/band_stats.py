@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmearth_data.convert.published import data_mask
+from mmearth_data.convert.published import data_mask, encode
+from mmearth_data.convert.rows import Rows
+from mmearth_data.counting import Counter
+from mmearth_data.modalities import Modality, get
+from mmearth_data.store.schema import LEVELS
+from mmearth_data.store.statistics import TRAINING
 
 BY_LEVEL = ("sentinel2", "sentinel2_cloudmask", "sentinel2_cloudprod")
 DESCRIBED = (*BY_LEVEL, "sentinel1", "aster", "canopy_height_eth", "era5", "lat", "lon", "month")
@@ -41,6 +46,29 @@ def moments(name: str, values: NDArray[Any]) -> Moments:
         result["count"].append(float(data.size))
         result["mean"].append(mean)
         result["squares"].append(float(np.square(data - mean).sum()))
+        result["min"].append(float(data.min(initial=math.inf)))
+        result["max"].append(float(data.max(initial=-math.inf)))
+    return result
+
+
+def moments_of_counts(modality: Modality, counts: NDArray[np.int64]) -> Moments:
+    """The moments of a modality of integers whose stored values occur ``counts`` (bands, values) times, as published.
+
+    Counts are those of each value from the dtype's least on.
+    """
+    limits = np.iinfo(modality.dtype)
+    stored = np.arange(limits.min, limits.max + 1).astype(modality.dtype)
+    values = encode(modality, np.repeat(stored[:, None], len(counts), axis=1))
+    mask = data_mask(modality.name, values)
+    result: Moments = {"count": [], "mean": [], "squares": [], "min": [], "max": []}
+    for band, times in enumerate(counts):
+        some = mask[:, band] & (times > 0)
+        data, often = values[some, band].astype(np.float64), times[some]
+        count = int(often.sum())
+        mean = float((data * often).sum() / count) if count else 0.0
+        result["count"].append(float(count))
+        result["mean"].append(mean)
+        result["squares"].append(float((np.square(data - mean) * often).sum()))
         result["min"].append(float(data.min(initial=math.inf)))
         result["max"].append(float(data.max(initial=-math.inf)))
     return result
@@ -78,3 +106,38 @@ def described(found: Moments | None, bands: int) -> dict[str, list[float]]:
         "min": np.where(some, found["min"], math.nan).tolist(),
         "max": np.where(some, found["max"], math.nan).tolist(),
     }
+
+
+class TrainStatistics:
+    """Band statistics of the train split's rows, as the layout has their values."""
+
+    def __init__(self) -> None:
+        self._integers = [m for m in map(get, DESCRIBED) if m.stored and m.numpy_dtype.kind != "f"]
+        self._counter = Counter({modality.name: len(LEVELS) for modality in self._integers})
+        self._floats: dict[str, Moments] = {}
+        self._rows = dict.fromkeys(LEVELS, 0)
+
+    def add(self, rows: Rows, derived: dict[str, NDArray[Any]]) -> None:
+        """Count those of ``rows`` that are of the train split."""
+        part = np.array([LEVELS.index(r["level"]) if r["split"] == TRAINING else -1 for r in rows.records])
+        for number, level in enumerate(LEVELS):
+            self._rows[level] += int((part == number).sum())
+        for modality in self._integers:
+            self._counter.add(modality, rows.arrays[modality.name], part)
+        for name in {*DESCRIBED} - {modality.name for modality in self._integers}:
+            values = (derived[name] if name in derived else rows.arrays[name])[part >= 0]
+            if len(values):
+                self._floats[name] = merge(self._floats.get(name), moments(name, values))
+
+    def moments(self) -> dict[str, Moments]:
+        """The moments of every key that a row counted for."""
+        found = dict(self._floats)
+        for modality in self._integers:
+            by_level = [self._counter.counts(modality, part) for part in range(len(LEVELS))]
+            if modality.name not in BY_LEVEL:
+                found[modality.name] = moments_of_counts(modality, np.sum(by_level, axis=0))
+                continue
+            for level, counts in zip(LEVELS, by_level, strict=True):
+                if self._rows[level]:
+                    found[key(modality.name, level)] = moments_of_counts(modality, counts)
+        return found

@@ -12,8 +12,9 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -24,11 +25,11 @@ from numpy.typing import NDArray
 
 from mmearth_data import checks
 from mmearth_data.convert import published
-from mmearth_data.convert.inflating import read_rows
+from mmearth_data.convert.inflating import each_row, read_rows
 from mmearth_data.convert.journal import ConversionError, Progress, no_progress
 from mmearth_data.convert.stores import NewStore, StoreReport, write_store
 from mmearth_data.convert.tile_info import POLARISATIONS, TileFacts, TileInfoFile
-from mmearth_data.modalities import BIOME_NAMES, ECOREGION_NAMES, MODALITIES, STORED
+from mmearth_data.modalities import BIOME_NAMES, ECOREGION_NAMES, MODALITIES, STORED, Modality
 from mmearth_data.source import Absence, Acquisition, RadarPass, Tile
 from mmearth_data.splits import SPLITS
 from mmearth_data.store.codecs import DEFAULT_CODECS, CodecSet
@@ -39,8 +40,6 @@ from mmearth_data.store.shards import ShardData, no_data
 SHARD_ROWS = 224
 """Rows per shard, as collection has them at most."""
 
-_RUN = 32
-"""Rows read at a time."""
 _KEPT = {name for name in ROW_SCHEMA.names if name != "row" and not name.startswith("absent_")}
 """Columns that a tile of our own export brings back; the others follow from where it lies now and what it holds."""
 _IDS_AT_ONCE = 16384
@@ -150,12 +149,30 @@ def _check_ids(data: h5py.File, rows: int, pool: Executor) -> None:
 
 def _read(data: h5py.File, name: str, start: int, stop: int, pool: Executor) -> NDArray[Any]:
     """Rows of an array; raises ConversionError where the file is damaged."""
-    try:
+    with _named(data, name, start, stop):
         return read_rows(data[name], start, stop, pool)
+
+
+@contextmanager
+def _named(data: h5py.File, name: str, start: int, stop: int) -> Iterator[None]:
+    """Turn what HDF5 says of a damaged file into one line that names it."""
+    try:
+        yield
     except OSError as error:
         raise ConversionError(
             f"rows {start} to {stop} of {name} in {data.filename} cannot be read ({error}); download it again"
         ) from error
+
+
+def _decode(source: _Source, modality: Modality, first: int, out: NDArray[Any]) -> int:
+    """Rows from ``first`` on as the store has them, into ``out``; how many impossible values became no-data."""
+
+    def decode(at: int, row: NDArray[Any]) -> int:
+        out[at : at + 1], impossible = published.decode(modality, row[None])
+        return impossible
+
+    with _named(source.data, modality.name, first, first + len(out)):
+        return sum(each_row(source.data[modality.name], first, first + len(out), source.pool, decode))
 
 
 def _splits(file: Path, rows: int) -> NDArray[np.int8]:
@@ -181,12 +198,8 @@ def _shard(source: _Source, shard: int, shard_rows: int) -> tuple[ShardData, Cou
     filled = min(shard_rows, source.rows - first)
     arrays = no_data(source.tile_pixels, shard_rows)
     counts: Counter[str] = Counter()
-    for start in range(0, filled, _RUN):
-        stop = min(start + _RUN, filled)
-        for modality in published.published():
-            rows = _read(source.data, modality.name, first + start, first + stop, source.pool)
-            arrays[modality.name][start:stop], impossible = published.decode(modality, rows)
-            counts[modality.name] += impossible
+    for modality in published.published():
+        counts[modality.name] += _decode(source, modality, first, arrays[modality.name][:filled])
     status = np.zeros((shard_rows, len(STORED)), dtype=np.uint8)
     records: list[dict[str, Any]] = []
     names = _read(source.data, published.METADATA, first, first + filled, source.pool)

@@ -3,35 +3,46 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+_Result = TypeVar("_Result")
 
-def read_rows(array: h5py.Dataset, start: int, stop: int, pool: Executor) -> NDArray[Any]:
-    """Rows ``start`` to ``stop`` of ``array``, as ``array[start:stop]`` gives them; raises OSError where damaged.
+
+def each_row(
+    array: h5py.Dataset, start: int, stop: int, pool: Executor, work: Callable[[int, NDArray[Any]], _Result]
+) -> list[_Result]:
+    """``work`` of each row from ``start`` to ``stop``, numbered from 0, by ``pool``; raises OSError where damaged.
 
     Where each row is a chunk of its own, compressed with gzip alone, as in the published files, its bytes are taken
-    from the file as they are and inflated by ``pool``.
+    from the file as they are, inflated and worked on while the caches hold them.
     """
     stop = min(stop, len(array))
     if not _is_gzip_by_row(array):
-        return np.asarray(array[start:stop])
-    rows = np.empty((stop - start, *array.shape[1:]), array.dtype)
-    corner = (0,) * (array.ndim - 1)
+        return list(pool.map(work, range(stop - start), np.asarray(array[start:stop])))
+    shape, dtype, corner = array.shape[1:], array.dtype, (0,) * (array.ndim - 1)
 
-    def inflate(at: int, chunk: bytes) -> None:
-        rows[at] = np.frombuffer(zlib.decompress(chunk), array.dtype).reshape(array.shape[1:])
+    def inflate(at: int) -> _Result:
+        try:
+            _, chunk = array.id.read_direct_chunk((start + at, *corner))
+            row = np.frombuffer(zlib.decompress(chunk), dtype).reshape(shape)
+        except (OSError, RuntimeError, ValueError, zlib.error):
+            # A chunk that was never written, or is damaged: HDF5 knows the fill value of the one and names the other.
+            row = np.asarray(array[start + at])
+        return work(at, row)
 
-    try:
-        chunks = [array.id.read_direct_chunk((row, *corner))[1] for row in range(start, stop)]
-        list(pool.map(inflate, range(stop - start), chunks))
-    except (OSError, RuntimeError, ValueError, zlib.error):
-        # A chunk that was never written, or is damaged: HDF5 knows the fill value of the one and names the other.
-        return np.asarray(array[start:stop])
+    return list(pool.map(inflate, range(stop - start)))
+
+
+def read_rows(array: h5py.Dataset, start: int, stop: int, pool: Executor) -> NDArray[Any]:
+    """Rows ``start`` to ``stop`` of ``array``, as ``array[start:stop]`` gives them; raises OSError where damaged."""
+    rows = np.empty((max(min(stop, len(array)) - start, 0), *array.shape[1:]), array.dtype)
+    each_row(array, start, stop, pool, rows.__setitem__)
     return rows
 
 

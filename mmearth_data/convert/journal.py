@@ -21,6 +21,8 @@ Progress = Callable[[str, int, int], None]
 """Called as progress(stage, done, total) after each step."""
 
 _SETTINGS = "settings.json"
+_VERSION = 2
+"""Raised whenever records are kept otherwise: what was begun with others is not carried on."""
 
 
 class ConversionError(ValueError):
@@ -71,14 +73,14 @@ class Journal:
         Raises ConversionError where the output, the folder's parent, holds anything else.
         """
         file = folder / _SETTINGS
-        content = (json.dumps(settings, indent=1, sort_keys=True) + "\n").encode()
+        content = (json.dumps({"journal": _VERSION, **settings}, indent=1, sort_keys=True) + "\n").encode()
         if not file.exists():
             _require_empty(folder)
             write_atomic(file, content)
         elif file.read_bytes() != content:
             raise ConversionError(
-                f"{folder.parent} holds a conversion of another source or with other settings; choose another output "
-                "directory, or remove that one"
+                f"{folder.parent} holds a conversion of another source, with other settings or by another mmearth; "
+                "choose another output directory, or remove that one"
             )
         remove_left_overs(folder)
         return cls(folder)

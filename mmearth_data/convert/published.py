@@ -10,6 +10,7 @@ went through HDF5's conversion to the array's dtype, which clamps: int8 canopy h
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +125,41 @@ def decode(modality: Modality, values: NDArray[Any]) -> tuple[NDArray[Any], int]
         return _from_one_hot(modality, values)
     if values.dtype.kind == "f":
         return _from_floats(modality, values)
+    if values.itemsize > 2:
+        stored, impossible = _from_integers(modality, values)
+        return stored, int(np.count_nonzero(impossible))
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    tables, impossible = _decoded(modality.name, values.dtype.str)
+    return _look_up(tables, values), int(np.count_nonzero(_look_up(impossible, values))) if impossible.any() else 0
+
+
+def _every(dtype: str, bands: int) -> NDArray[Any]:
+    """Each number of an integer dtype of up to 16 bits in order of its bit pattern, (values, bands)."""
+    unsigned = f"u{np.dtype(dtype).itemsize}"
+    patterns = np.arange(1 << 8 * np.dtype(dtype).itemsize, dtype=unsigned)
+    return np.repeat(patterns.view(dtype)[:, None], bands, axis=1)
+
+
+def _look_up(tables: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
+    """What ``tables`` (bands, patterns) have for each of ``values`` (n, bands, …): one pass, whatever the rules are."""
+    patterns = np.ascontiguousarray(values).view(f"u{values.itemsize}")
+    found = np.empty(values.shape, tables.dtype)
+    for band, table in enumerate(tables):
+        found[:, band] = table[patterns[:, band]]
+    return found
+
+
+@cache
+def _decoded(name: str, dtype: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Each value of an array as the store has it, and whether it is impossible, both (bands, patterns)."""
+    modality = MODALITIES[name]
+    stored, impossible = _from_integers(modality, _every(dtype, len(modality.bands)))
+    return np.ascontiguousarray(stored.T), np.ascontiguousarray(impossible.T)
+
+
+def _from_integers(modality: Modality, values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     missing = np.isin(values, _NO_DATA[modality.name])
-    scaled = values.astype(np.int32)
+    scaled = values.astype(np.int64)
     if modality.name == "aster":
         scaled[:, _SLOPE] *= 100
     if modality.kind == "categorical":
@@ -134,20 +168,20 @@ def decode(modality: Modality, values: NDArray[Any]) -> tuple[NDArray[Any], int]
         low, high = modality.valid_range
         possible = (scaled >= low) & (scaled <= high)
     stored = np.where(possible & ~missing, scaled, int(modality.nodata)).astype(modality.numpy_dtype)
-    return stored, int(np.count_nonzero(~possible & ~missing))
+    return stored, ~possible & ~missing
 
 
 def _from_floats(modality: Modality, values: NDArray[Any]) -> tuple[NDArray[Any], int]:
     """Sentinel-1 in dB and ERA5; −inf and NaN are no-data, and so is TorchGeo's +inf for ERA5."""
     radar = modality.name == "sentinel1"
-    missing = np.isnan(values) | np.isneginf(values) | (np.isposinf(values) & (not radar))
-    with np.errstate(invalid="ignore"):
-        scaled = np.rint(values * np.float32(_RADAR_STEPS)) if radar else values
-        low, high = modality.valid_range
-        possible = (scaled >= low) & (scaled <= high)
-    usable = possible & ~missing
-    stored = np.where(usable, scaled, np.float32(modality.nodata)).astype(modality.numpy_dtype)
-    return stored, int(np.count_nonzero(~possible & ~missing))
+    scaled = np.rint(values * np.float32(_RADAR_STEPS)) if radar else values
+    low, high = modality.valid_range
+    possible = (scaled >= low) & (scaled <= high)  # neither NaN nor an infinity is
+    stored = np.where(possible, scaled, np.float32(modality.nodata)).astype(modality.numpy_dtype)
+    missing = np.count_nonzero(np.isnan(values)) + np.count_nonzero(values == -np.inf)
+    if not radar:
+        missing += np.count_nonzero(values == np.inf)
+    return stored, int(values.size - np.count_nonzero(possible) - missing)
 
 
 def _from_one_hot(modality: Modality, values: NDArray[Any]) -> tuple[NDArray[Any], int]:
@@ -163,17 +197,20 @@ def encode(modality: Modality, stored: NDArray[Any]) -> NDArray[Any]:
     if name in ONE_HOT:
         hot: NDArray[Any] = np.equal(stored, np.arange(ONE_HOT[name])).astype(dtype)
         return hot
-    valid = modality.valid(stored)
-    if name == "sentinel1":
-        decibel: NDArray[Any] = np.where(valid, stored / np.float32(_RADAR_STEPS), np.float32(-np.inf))
-        return decibel.astype(dtype)
-    if dtype.kind == "f":
-        return stored.astype(dtype)
-    values = stored.astype(np.int32)
+    return _look_up(_encoded(name), stored) if stored.dtype.kind != "f" else stored.astype(dtype)
+
+
+@cache
+def _encoded(name: str) -> NDArray[Any]:
+    """Each stored value of a modality of integers as the layout writes it, (bands, patterns)."""
+    modality = MODALITIES[name]
+    stored = _every(modality.dtype, len(modality.bands))
+    values = stored / np.float32(_RADAR_STEPS) if name == "sentinel1" else stored.astype(np.int32)
     if name == "aster":
         values[:, _SLOPE] //= 100
-    written: NDArray[Any] = np.where(valid, values, _NO_DATA[name][0])
-    return written.astype(dtype)
+    no_data = -np.inf if name == "sentinel1" else _NO_DATA[name][0]
+    written = np.where(modality.valid(stored), values, no_data).astype(DTYPES[name])
+    return np.ascontiguousarray(written.T)
 
 
 def cyclic(name: str, degrees_or_month: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ parsed when they are asked for.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ class TileFacts:
 
 
 class TileInfoFile:
-    """The entries of a file by tile id; a context manager."""
+    """The entries of a file by tile id; a context manager. Safe to ask from several threads."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -137,8 +138,8 @@ class TileInfoFile:
             raise ConversionError(
                 f"{self._path} has no entry of tile {tile_id}, which the .h5 file names; take both from one data set"
             )
-        self._file.seek(place[0])
-        entry = json.loads(self._file.read(place[1]))
+        # Several threads ask, so the file's own position is left alone.
+        entry = json.loads(os.pread(self._file.fileno(), place[1], place[0]))
         try:
             return _facts(entry)
         except (KeyError, TypeError, ValueError, AttributeError) as error:

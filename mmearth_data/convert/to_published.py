@@ -12,17 +12,19 @@ import json
 import shutil
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from mmearth_data.convert import band_stats, published, tile_info
+from mmearth_data.convert.inflating import each_row
 from mmearth_data.convert.journal import ConversionError, Journal, Progress, content_key, no_progress
 from mmearth_data.convert.rows import Rows, stored_rows
 from mmearth_data.modalities import MODALITIES
@@ -98,25 +100,50 @@ def _write_part(store: Store, shard: int, part: Path, pool: ThreadPoolExecutor) 
     """Write the HDF5 file and the entries of one shard; the record of it."""
     final = part.with_suffix(".h5")
     splits: list[str | None] = []
-    checksums: dict[str, int] = {}
-    statistics: dict[str, band_stats.Moments] = {}
+    checksums: dict[str, list[int]] = {}
+    statistics = band_stats.TrainStatistics()
     entries: list[str] = []
     try:
         with h5py.File(temporary_of(final), "w") as file:
             arrays = _create(file, store.tile_pixels, _stored(store, shard))
             for rows in stored_rows(store, shard):
-                values, at = _values(rows), len(splits)
-                for name, array in values.items():
-                    _append(arrays[name], at, array, pool)
-                    checksums[name] = zlib.crc32(array.tobytes(), checksums.get(name, 0))
+                derived, first = _derived(rows), len(splits)
+                for name, array in arrays.items():
+                    encoded = list(pool.map(_encoder(name, rows, derived), range(len(rows.records))))
+                    for at, (chunk, _) in enumerate(encoded, start=first):
+                        array.id.write_direct_chunk((at, *(0,) * (array.ndim - 1)), chunk)
+                    checksums.setdefault(name, []).extend(found for _, found in encoded)
                 splits += [record["split"] for record in rows.records]
                 entries += _entries(rows)
-                _count(statistics, rows, values)
+                statistics.add(rows, derived)
     except OSError as error:
         raise unwritable(final, error) from error
     publish(temporary_of(final), final)
     write_atomic(part.with_suffix(".json"), ",\n".join(entries).encode())
-    return {"rows": len(splits), "splits": splits, "crc32": checksums, "statistics": statistics}
+    return {
+        "rows": len(splits),
+        "splits": splits,
+        "crc32c": {name: _joined(rows) for name, rows in checksums.items()},
+        "statistics": statistics.moments(),
+    }
+
+
+def _encoder(name: str, rows: Rows, derived: dict[str, NDArray[Any]]) -> Callable[[int], tuple[bytes, int]]:
+    """What makes the chunk and the checksum of each of ``rows``: several threads do, as HDF5's own filter cannot."""
+
+    def encode(at: int) -> tuple[bytes, int]:
+        if name in derived:
+            content = derived[name][at].tobytes()
+        else:
+            content = published.encode(MODALITIES[name], rows.arrays[name][at : at + 1]).tobytes()
+        return zlib.compress(content, GZIP_LEVEL), int(google_crc32c.value(content))
+
+    return encode
+
+
+def _joined(checksums: list[int]) -> int:
+    """One checksum of those of rows."""
+    return int(google_crc32c.value(np.array(checksums, dtype="<u4").tobytes()))
 
 
 def _stored(store: Store, shard: int) -> int:
@@ -144,25 +171,16 @@ def _create(file: h5py.File, tile_pixels: int, rows: int) -> dict[str, h5py.Data
     return arrays
 
 
-def _append(array: h5py.Dataset, first: int, values: NDArray[Any], pool: ThreadPoolExecutor) -> None:
-    """Write rows as chunks that we compress ourselves: several at once, which HDF5's own filter cannot."""
-    chunks = pool.map(lambda row: zlib.compress(row.tobytes(), GZIP_LEVEL), values)
-    for row, chunk in enumerate(chunks, start=first):
-        array.id.write_direct_chunk((row, *(0,) * (values.ndim - 1)), chunk)
-
-
-def _values(rows: Rows) -> dict[str, NDArray[Any]]:
-    """The rows as the layout has them, every array by name."""
-    values = {m.name: published.encode(m, rows.arrays[m.name]) for m in published.published()}
+def _derived(rows: Rows) -> dict[str, NDArray[Any]]:
+    """The arrays that a store has no array of: where and when a tile was seen, and its name."""
     numbers = {name: np.array([record[name] for record in rows.records]) for name in ("lat", "lon", "time")}
     months = numbers.pop("time").astype("datetime64[ms]").astype("datetime64[M]").astype(np.int64) % 12 + 1
-    for name, angles in (*numbers.items(), ("month", months.astype(np.float64))):
-        values[name] = published.cyclic(name, angles)
-    values[published.METADATA] = np.array(
-        [(tile_id(record["location_id"]), record["level"].lower()) for record in rows.records],
-        dtype=published.METADATA_DTYPE,
-    )
-    return values
+    angles = {**numbers, "month": months.astype(np.float64)}
+    names = [(tile_id(record["location_id"]), record["level"].lower()) for record in rows.records]
+    return {
+        **{name: published.cyclic(name, values) for name, values in angles.items()},
+        published.METADATA: np.array(names, dtype=published.METADATA_DTYPE),
+    }
 
 
 def tile_id(location_id: int) -> str:
@@ -188,19 +206,6 @@ def _entries(rows: Rows) -> list[str]:
         entry = tile_info.entry({**record, "status": rows.status[at]}, classes, passes, era5)
         lines.append(f"{json.dumps(tile_id(record['location_id']))}: {json.dumps(entry, allow_nan=False)}")
     return lines
-
-
-def _count(statistics: dict[str, band_stats.Moments], rows: Rows, values: dict[str, NDArray[Any]]) -> None:
-    """Add the rows of the train split to ``statistics``."""
-    levels = np.array([record["level"] for record in rows.records])
-    train = np.array([record["split"] == "train" for record in rows.records])
-    for name in band_stats.DESCRIBED:
-        for level in ("L1C", "L2A") if name in band_stats.BY_LEVEL else ("",):
-            chosen = train & (levels == level) if level else train
-            if chosen.any():
-                key = band_stats.key(name, level)
-                found = band_stats.moments(name, values[name][chosen])
-                statistics[key] = band_stats.merge(statistics.get(key), found)
 
 
 def _assemble(store: Store, journal: Journal, final: Path, records: list[dict[str, Any]], progress: Progress) -> None:
@@ -254,26 +259,23 @@ def _array_of(key: str) -> str:
     return key.removesuffix("_l1c").removesuffix("_l2a")
 
 
-def _pieces(first: int, rows: int, most: int = 32) -> Iterator[slice]:
-    for start in range(first, first + rows, most):
-        yield slice(start, min(start + most, first + rows))
-
-
 def _verify(data: Path, records: list[dict[str, Any]], progress: Progress) -> None:
-    """Read every value through HDF5 and compare it with the checksum of what was written."""
-    with h5py.File(data, "r") as file:
+    """Inflate every row of the file and compare it with the checksum of what was written."""
+    with h5py.File(data, "r") as file, ThreadPoolExecutor() as pool:
         first = 0
         for done, record in enumerate(records, start=1):
-            for name, expected in record["crc32"].items():
-                found = 0
+            for name, expected in record["crc32c"].items():
                 try:
-                    for piece in _pieces(first, record["rows"]):
-                        found = zlib.crc32(file[name][piece].tobytes(), found)
+                    found = each_row(file[name], first, first + record["rows"], pool, _checksum)
                 except OSError as error:
                     raise ConversionError(f"{name} of {data} cannot be read back ({error}); check the disk") from error
-                if found != expected:
+                if _joined(found) != expected:
                     raise ConversionError(
                         f"{name} of {data} is not what was written; check the disk, remove {data.parent} and run again"
                     )
             first += record["rows"]
             progress("reading back", done, len(records))
+
+
+def _checksum(_: int, row: NDArray[Any]) -> int:
+    return int(google_crc32c.value(row.tobytes()))
