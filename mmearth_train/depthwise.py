@@ -7,7 +7,8 @@ The convolution is oneDNN's on a CPU and cuDNN's on a GPU, both in channels_last
 while a CPU has a kernel of our own for it.
 """
 
-from importlib.util import find_spec
+from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -15,8 +16,18 @@ from torch.nn import functional
 
 from mmearth_train.sites import Sites, gather, scatter
 
-COMPILER = find_spec("numba") is not None
-"""A machine with a GPU may lack it: benchmarks and tests need torch and numpy alone there."""
+
+@cache
+def _kernel() -> Callable[[Tensor, Tensor, Sites, int], Tensor] | None:
+    """The weight's gradient on a CPU; None where numba is not there, or not for the numpy that is.
+
+    Training needs numba anyway, for reading stores. Benchmarks and tests on a machine with a GPU do without.
+    """
+    try:
+        from mmearth_train.weight_gradient import weight_gradient
+    except ImportError:
+        return None
+    return weight_gradient
 
 
 @torch.library.custom_op("mmearth::depthwise", mutates_args=())
@@ -35,11 +46,10 @@ def depthwise_backward(grad: Tensor, x: Tensor, weight: Tensor, visible: Tensor,
     grad_grid = scatter(grad.contiguous(), sites).permute(0, 3, 1, 2)
     turned = functional.conv2d(grad_grid, weight.flip(2, 3), padding=pad, groups=c)
     grad_x = gather(turned.permute(0, 2, 3, 1), sites, x.shape[2]).contiguous()
-    if x.device.type == "cpu" and COMPILER:
-        from mmearth_train.weight_gradient import weight_gradient
-
+    kernel = _kernel() if x.device.type == "cpu" else None
+    if kernel is not None:
         precise = torch.promote_types(x.dtype, torch.float32)
-        exact = weight_gradient(x.to(precise), grad.to(precise).contiguous(), sites, weight.shape[-1])
+        exact = kernel(x.to(precise), grad.to(precise).contiguous(), sites, weight.shape[-1])
         return grad_x, exact.to(weight.dtype)
     grid = scatter(x, sites).permute(0, 3, 1, 2)
     _, grad_weight, _ = torch.ops.aten.convolution_backward(

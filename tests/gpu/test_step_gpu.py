@@ -1,4 +1,7 @@
-"""A training step on a GPU: nothing waits for the GPU, and its parts add up; run with: python -m pytest tests/gpu."""
+"""A training step on a GPU: nothing waits for it, parts add up, and compiled or recorded it trains the same.
+
+Run with: python -m pytest tests/gpu
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.gpu_training import WARM_UP, step_of
 from mmearth_train.distributed import ALONE
 from mmearth_train.masking import split_patches
 from mmearth_train.model import MPMAE
@@ -62,3 +66,21 @@ def test_a_step_in_parts_has_the_gradient_of_the_whole() -> None:
         assert found.gradient_norm is not None
         norms.append(found.gradient_norm.item())
     assert norms[1] == pytest.approx(norms[0], rel=5e-3)
+
+
+@pytest.mark.parametrize("way", ["graph", "compiled", "compiled-graph"])
+def test_a_recorded_or_compiled_step_trains_as_an_eager_one_does(way: str) -> None:
+    """After ten steps on one batch, of which a recorded one has taken some before it is replayed."""
+    losses = {}
+    for name in ("untrained", "eager", way):
+        torch.manual_seed(0)
+        model, batch = MPMAE(random_spec()).cuda(), a_batch(8)
+        patches = batch["visible"], batch["masked"]
+        if name != "untrained":
+            step = step_of(name, model, batch, patches, torch.device("cuda"))
+            for _ in range(10 - WARM_UP * name.endswith("graph")):
+                step()
+        with torch.no_grad():
+            losses[name] = model.objective(model(batch, *patches)).item()
+    assert losses["eager"] < 0.99 * losses["untrained"]
+    assert losses[way] == pytest.approx(losses["eager"], rel=1e-3)

@@ -62,7 +62,10 @@ def test_without_a_gpu_one_line_says_so(environment: dict[str, str]) -> None:
 
 
 def test_training_is_measured_from_memory(environment: dict[str, str]) -> None:
-    result = run(environment, "benchmarks/gpu_training.py", "--sizes", "atto:56:1", "--steps", "1", "--no-dense")
+    result = run(
+        environment, "benchmarks/gpu_training.py", "--sizes", "atto:56:1", "--steps", "1", "--ways", "eager", "dense"
+    )
     assert result.returncode == 0, result.stderr
-    assert re.search(r"atto 56/8 compact +1 images: +\d+ images/s", result.stdout)
+    assert re.search(r"atto 56/8 eager +1 images: +\d+ images/s", result.stdout)
+    assert re.search(r"atto 56/8 speed beside eager: eager 1.00, dense 0\.\d+", result.stdout)
     assert "from a store: not measured" in result.stdout
