@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mmearth_data.emulator.assets import NativeGrid
 from mmearth_data.emulator.world import frames, noise
+from mmearth_data.emulator.world.compiled import compiled
 
 CORE = 128
 MARGIN = 16
@@ -105,6 +106,19 @@ class _Lookup:
     inside: NDArray[np.bool_] | None
 
 
+@compiled
+def _nearest(rows: F64, columns: F64, phase: int, level: int) -> tuple[int, int, int, int, I64]:
+    """The part of a frame that holds the pixels at these places, and each one's flat index into it."""
+    index, along = np.empty(rows.shape[0], dtype=np.int64), np.empty(rows.shape[0], dtype=np.int64)
+    for n in range(rows.shape[0]):
+        index[n], along[n] = np.floor((rows[n] + phase) / level), np.floor(columns[n] / level)
+    top, left, width = index.min(), along.min(), along.max() - along.min() + 1
+    height = index.max() - top + 1
+    for n in range(rows.shape[0]):
+        index[n] = (index[n] - top) * width + along[n] - left
+    return top, left, height, width, index
+
+
 @lru_cache(maxsize=256)
 def _lookups(
     epsg: int, transform: frames.Affine, row0: int, column0: int, height: int, width: int, level: int
@@ -112,14 +126,12 @@ def _lookups(
     """Where a window's pixels lie in each frame that it touches, at a level."""
     found = []
     for patch in frames.locate(epsg, transform, row0, column0, height, width):
-        rows = np.floor((patch.rows + _phase(patch.epsg, level)) / level).astype(np.int64)
-        columns = np.floor(patch.columns / level).astype(np.int64)
+        rows, columns = patch.rows, patch.columns
         if patch.inside is not None:
             rows, columns = rows[patch.inside], columns[patch.inside]
-        top, left = int(rows.min()), int(columns.min())
-        size = int(rows.max()) - top + 1, int(columns.max()) - left + 1
-        index = ((rows - top) * size[1] + (columns - left)).astype(np.intp)
-        found.append(_Lookup(patch.epsg, top, left, *size, index, patch.inside))
+        phase = _phase(patch.epsg, level)
+        top, left, high, wide, index = _nearest(rows.ravel(), columns.ravel(), phase, level)
+        found.append(_Lookup(patch.epsg, top, left, high, wide, index.reshape(rows.shape), patch.inside))
     return tuple(found)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mmearth_data.emulator.world import noise
 from mmearth_data.emulator.world.blocks import Block
 from mmearth_data.emulator.world.climate import rain_in, season
+from mmearth_data.emulator.world.compiled import compiled
 from mmearth_data.emulator.world.planet import Planet
 
 F32 = NDArray[np.float32]
@@ -76,34 +77,50 @@ def _thickness(keys: U32, excess: F32, rows: NDArray[np.int64], columns: NDArray
     return field
 
 
-def _clouds(planet: Planet, block: Block, datatakes: U32, months: F64) -> tuple[U32, F32, F32, F32]:
-    """Of each datatake: the key of its clouds, how much more cloud than usual there is, its clouds and its cirrus."""
-    states = weather(planet, datatakes, months, block.lon, block.lat)
-    excess = block.spread(states * _THRESHOLD, LEVEL)
-    rows, columns = block.rows(LEVEL), block.columns(LEVEL)
-    keys = np.array([noise.salt(planet.seed, "clouds", int(datatake)) for datatake in datatakes], dtype=np.uint32)
-    cirrus = noise.smooths(keys ^ np.uint32(0x5BD1E995), rows, columns, 450.0)
-    cirrus *= np.float32(0.8)
-    cirrus += excess * np.float32(0.25)
-    cirrus -= np.float32(1.0)
-    np.maximum(cirrus, np.float32(0.0), out=cirrus)
-    cirrus *= np.float32(0.22)
-    return keys, excess, _thickness(keys, excess, rows, columns), cirrus
+def _keys(planet: Planet, datatakes: U32) -> U32:
+    return np.array([noise.salt(planet.seed, "clouds", datatake) for datatake in datatakes.tolist()], dtype=np.uint32)
+
+
+def _excess(planet: Planet, block: Block, datatakes: U32, months: F64) -> F32:
+    """How much more cloud than usual each datatake has at 20 m: (datatakes, rows, columns)."""
+    return block.spread(weather(planet, datatakes, months, block.lon, block.lat) * _THRESHOLD, LEVEL)
+
+
+def _wisps(keys: U32, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> F32:
+    """The noise that cirrus is made of."""
+    return noise.smooths(keys ^ np.uint32(0x5BD1E995), rows, columns, 450.0)
 
 
 def over(planet: Planet, block: Block, datatake: int, month: float, shadow_shift: tuple[int, int]) -> CloudField:
     """The clouds of a datatake over a block; their shadow falls ``shadow_shift`` (rows, columns) of 20 m away."""
-    keys, excess, thickness, cirrus = _clouds(planet, block, np.array([datatake], dtype=np.uint32), np.array([month]))
-    rows, columns = block.rows(LEVEL) - shadow_shift[0], block.columns(LEVEL) - shadow_shift[1]
-    shadow = np.float32(1.0) - np.exp(np.float32(-0.7) * _thickness(keys, excess, rows, columns)[0])
-    return CloudField(thickness[0], cirrus[0], shadow)
+    datatakes = np.array([datatake], dtype=np.uint32)
+    keys, excess = _keys(planet, datatakes), _excess(planet, block, datatakes, np.array([month]))
+    rows, columns = block.rows(LEVEL), block.columns(LEVEL)
+    cirrus = _wisps(keys, rows, columns)[0] * np.float32(0.8) + excess[0] * np.float32(0.25)
+    cirrus = np.maximum(cirrus - np.float32(1.0), np.float32(0.0)) * np.float32(0.22)
+    behind = _thickness(keys, excess, rows - shadow_shift[0], columns - shadow_shift[1])[0]
+    shadow = np.float32(1.0) - np.exp(np.float32(-0.7) * behind)
+    return CloudField(_thickness(keys, excess, rows, columns)[0], cirrus, shadow)
+
+
+@compiled
+def _deeper(puffs: F32, wisps: F32, excess: F32, limit: np.float32) -> NDArray[np.bool_]:
+    """Where the noise of clouds and of cirrus makes more than a limit of optical depth, as ``over`` makes it."""
+    out = np.empty(puffs.shape, dtype=np.bool_)
+    for n in range(puffs.shape[0]):
+        for i in range(puffs.shape[1]):
+            for j in range(puffs.shape[2]):
+                more = excess[n, i, j]
+                cirrus = wisps[n, i, j] * np.float32(0.8) + more * np.float32(0.25) - np.float32(1.0)
+                thickness = max(puffs[n, i, j] + more, np.float32(0.0)) * np.float32(5.0)
+                cirrus = max(cirrus, np.float32(0.0)) * np.float32(0.22)
+                out[n, i, j] = thickness * np.float32(0.8) + cirrus > limit
+    return out
 
 
 def hidden(planet: Planet, block: Block, datatakes: U32, months: F64, share: float) -> NDArray[np.bool_]:
     """Where the clouds of each datatake hide more than a share of the ground, at 20 m: (datatakes, rows, columns)."""
-    _, _, thickness, cirrus = _clouds(planet, block, datatakes, months)
+    rows, columns, keys = block.rows(LEVEL), block.columns(LEVEL), _keys(planet, datatakes)
+    puffs, wisps = noise.fractals(keys, rows, columns, _OCTAVES), _wisps(keys, rows, columns)
     # As ``_opacity`` > share, without its exponential.
-    depth = thickness
-    depth *= np.float32(0.8)
-    depth += cirrus
-    return depth > np.float32(-np.log1p(-share))
+    return _deeper(puffs, wisps, _excess(planet, block, datatakes, months), np.float32(-np.log1p(-share)))

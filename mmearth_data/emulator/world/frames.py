@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pyproj import Transformer
 
+from mmearth_data.emulator.world.compiled import compiled
+
 PIXEL = 10.0
 EQUATOR_ROWS = 1_000_000
 """Rows between northing 0 and the equator in southern frames."""
@@ -79,14 +81,21 @@ class Patch:
     inside: NDArray[np.bool_] | None
 
 
+@compiled
 def _spread(nodes: F64, at_rows: F64, at_columns: F64) -> F64:
     """Bilinear values between nodes at fractional node positions (rows × columns)."""
-    i = np.minimum(at_rows.astype(np.int64), nodes.shape[0] - 2)
-    j = np.minimum(at_columns.astype(np.int64), nodes.shape[1] - 2)
-    s, t = (at_rows - i)[:, None], at_columns - j
-    down = nodes[i] * (1.0 - s) + nodes[i + 1] * s
-    result: F64 = down[:, j] * (1.0 - t) + down[:, j + 1] * t
-    return result
+    out = np.empty((len(at_rows), len(at_columns)), dtype=np.float64)
+    down = np.empty(nodes.shape[1], dtype=np.float64)
+    for row in range(len(at_rows)):
+        i = min(int(at_rows[row]), nodes.shape[0] - 2)
+        s = at_rows[row] - i
+        for j in range(len(down)):
+            down[j] = nodes[i, j] * (1.0 - s) + nodes[i + 1, j] * s
+        for column in range(len(at_columns)):
+            j = min(int(at_columns[column]), nodes.shape[1] - 2)
+            t = at_columns[column] - j
+            out[row, column] = down[j] * (1.0 - t) + down[j + 1] * t
+    return out
 
 
 @lru_cache(maxsize=256)

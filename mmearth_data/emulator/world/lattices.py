@@ -116,6 +116,20 @@ def _hashes(keys: U32, rows: I64, columns: I64) -> U32:
     return out
 
 
+def _of_points(key: int, indices: U32) -> U32:
+    """Hashes of points by their indices, of which there are up to three: (indices, points) to (points,)."""
+    out = np.empty(indices.shape[1], dtype=np.uint32)
+    own = np.uint32(key)
+    for n in range(out.shape[0]):
+        state = _finish(np.uint32(np.uint32(indices[0, n] * ROW) + own))
+        if indices.shape[0] > 1:
+            state = _finish(np.uint32(state + np.uint32(indices[1, n] * COLUMN)))
+        if indices.shape[0] > 2:
+            state = _finish(np.uint32(state + np.uint32(indices[2, n] * LAYER)))
+        out[n] = state
+    return out
+
+
 def _whites(key: int, row: int, column: int, height: int, width: int) -> F32:
     """Bell-shaped hashes of consecutive pixels: (height, width)."""
     out = np.empty((height, width), dtype=np.float32)
@@ -210,6 +224,7 @@ def _spaces(key: int, points: F64, wavelengths: F64) -> F64:
 
 _compiled: Callable[..., Any] = njit(nogil=True, cache=True)
 hashes: Callable[..., U32] = _compiled(_hashes)
+of_points: Callable[..., U32] = _compiled(_of_points)
 whites: Callable[..., F32] = _compiled(_whites)
 octaves: Callable[..., F32] = _compiled(_octaves)
 surfaces: Callable[..., F32] = _compiled(_surfaces)

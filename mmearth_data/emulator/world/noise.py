@@ -26,15 +26,6 @@ def salt(*parts: object) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big")
 
 
-def _finish(state: U32) -> U32:
-    state ^= state >> np.uint32(16)
-    state *= np.uint32(0x7FEB352D)
-    state ^= state >> np.uint32(15)
-    state *= np.uint32(0x846CA68B)
-    state ^= state >> np.uint32(16)
-    return state
-
-
 def _alone(key: int) -> U32:
     return np.array([key], dtype=np.uint32)
 
@@ -56,12 +47,9 @@ def hash_grids(keys: U32, rows: I64, columns: I64) -> U32:
 
 
 def hash_points(key: int, *indices: NDArray[np.integer]) -> U32:
-    """Hashes of points given by up to three equally shaped (or broadcastable) integer indices."""
-    factors = (lattices.ROW, lattices.COLUMN, lattices.LAYER)
-    state: U32 = np.asarray(indices[0]).astype(np.uint32) * factors[0] + np.uint32(key)
-    for index, factor in zip(indices[1:], factors[1:], strict=False):
-        state = _finish(state.copy()) + np.asarray(index).astype(np.uint32) * factor
-    return _finish(np.atleast_1d(state))
+    """Hashes of points given by up to three equally shaped integer indices."""
+    points = np.stack([np.ravel(index).astype(np.uint32) for index in indices])
+    return lattices.of_points(key, points).reshape(np.shape(indices[0]))
 
 
 def uniform(hashes: U32) -> F32:

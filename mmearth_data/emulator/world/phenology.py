@@ -31,6 +31,7 @@ from mmearth_data.emulator.world.setting import World
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
+U32 = NDArray[np.uint32]
 
 
 def _table(**values: float) -> F32:
@@ -167,15 +168,30 @@ def _water(world: World, block: Block, month: float, year: int) -> F64:
     return result
 
 
-def _crops(parcel: NDArray[np.uint32], month: float, year: int, season_start: F32) -> F32:
-    """Greenness of each parcel's crop, which rotates from year to year: sown and harvested on dates of its own."""
-    lot = noise.uniform(noise.hash_points(noise.salt("crop", year), parcel))
-    early = lot < np.float32(0.42)
-    peak = np.where(early, np.float32(3.3) + lot * np.float32(2.0), np.float32(4.6) + lot * np.float32(2.4))
-    length = np.where(early, np.float32(1.9), np.float32(1.5))
-    ahead = np.mod(np.float32(month) - season_start - peak + np.float32(6.0), np.float32(12.0)) - np.float32(6.0)
-    result: F32 = np.exp(-np.square(ahead / length))
-    return result
+@compiled
+def _lag(cover: U8, hashes: U32, starts: F32, month: np.float32) -> F32:
+    """Minus the square of how far each field's crop is from its height, in spans of its growth; 0 on other cover."""
+    out = np.zeros(cover.shape, dtype=np.float32)
+    for i in range(cover.shape[0]):
+        for j in range(cover.shape[1]):
+            if cover[i, j] == CROPS:
+                lot = np.float32(hashes[i, j] >> np.uint32(8)) * np.float32(2.0**-24)
+                if lot < np.float32(0.42):
+                    peak, length = np.float32(3.3) + lot * np.float32(2.0), np.float32(1.9)
+                else:
+                    peak, length = np.float32(4.6) + lot * np.float32(2.4), np.float32(1.5)
+                ahead = (month - starts[i, j] - peak + np.float32(6.0)) % np.float32(12.0) - np.float32(6.0)
+                out[i, j] = -((ahead / length) * (ahead / length))
+    return out
+
+
+def _crops(land: Ground, month: float, year: int) -> F32:
+    """Greenness of each field's crop, which rotates from year to year: sown and harvested on dates of its own."""
+    block = land.block
+    # Fields are sown in spring, in the tropics with the rains of summer; half a year later in the south.
+    starts = block.spread(np.where(np.abs(block.lat) < 23.0, 4.0, 2.0)) + np.float32(6.0 if block.south else 0.0)
+    greenness = _lag(land.cover, noise.hash_points(noise.salt("crop", year), land.parcel), starts, np.float32(month))
+    return np.exp(greenness, out=greenness)
 
 
 @lru_cache(maxsize=48)
@@ -196,12 +212,7 @@ def surface(world: World, block: Block, month: float, year: int) -> Surface:
     flakes = noise.smooth(key, block.rows(), block.columns(), 42.0)
     odds = _weather(land.warmth, land.vigour, land.terrain.wetness, nodes, flakes)
     np.exp(odds, out=odds)
-    crops = np.zeros(land.cover.shape, dtype=np.float32)
-    fields = land.cover == CROPS
-    if fields.any():
-        # Fields are sown in spring, in the tropics with the rains of summer; half a year later in the south.
-        start = block.spread(np.where(np.abs(block.lat) < 23.0, 4.0, 2.0)) + np.float32(6.0 if block.south else 0.0)
-        crops[fields] = _crops(land.parcel[fields], month, year, start[fields])
+    crops = _crops(land, month, year) if (land.cover == CROPS).any() else np.zeros_like(land.vigour)
     return Surface(
         land,
         *_grown(

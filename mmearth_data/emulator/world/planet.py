@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmearth_data.emulator.world import noise
+from mmearth_data.emulator.world.compiled import compiled
 
 BOX = 0.5
 ROWS, COLUMNS = 360, 720
@@ -53,17 +54,24 @@ def box_of(lon: F64, lat: F64) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return np.clip(row, 0, ROWS - 1), np.minimum(column, COLUMNS - 1)
 
 
+@compiled
+def _between(field: F64, lon: F64, lat: F64) -> F64:
+    out = np.empty(lon.shape[0], dtype=np.float64)
+    for n in range(lon.shape[0]):
+        y = min(max((lat[n] + 90.0) / BOX - 0.5, 0.0), ROWS - 1.000001)
+        x = (lon[n] + 180.0) % 360.0 / BOX - 0.5
+        i, j = int(np.floor(y)), int(np.floor(x))
+        s, t = y - i, x - j
+        left, right = j % COLUMNS, (j + 1) % COLUMNS
+        low = field[i, left] * (1.0 - t) + field[i, right] * t
+        high = field[i + 1, left] * (1.0 - t) + field[i + 1, right] * t
+        out[n] = low * (1.0 - s) + high * s
+    return out
+
+
 def between(field: F64, lon: F64, lat: F64) -> F64:
     """A coarse field at points in degrees, bilinear between the centres of boxes."""
-    y = np.clip((np.asarray(lat) + 90.0) / BOX - 0.5, 0.0, ROWS - 1.000001)
-    x = np.mod(np.asarray(lon) + 180.0, 360.0) / BOX - 0.5
-    i, j = np.floor(y).astype(np.int64), np.floor(x).astype(np.int64)
-    s, t = y - i, x - j
-    left, right = j % COLUMNS, (j + 1) % COLUMNS
-    low = field[i, left] * (1.0 - t) + field[i, right] * t
-    high = field[i + 1, left] * (1.0 - t) + field[i + 1, right] * t
-    result: F64 = low * (1.0 - s) + high * s
-    return result
+    return _between(field, lon.ravel(), lat.ravel()).reshape(lon.shape)
 
 
 def _blur(field: F64, radius: int) -> F64:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mmearth_data.emulator.world import noise
 from mmearth_data.emulator.world.blocks import Block
+from mmearth_data.emulator.world.compiled import compiled
 from mmearth_data.emulator.world.landcover import BARE, BUILT, CROPS, WATER
 from mmearth_data.emulator.world.phenology import surface
 from mmearth_data.emulator.world.scenes import RadarScene
@@ -18,6 +19,7 @@ from mmearth_data.emulator.world.setting import World
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
+U32 = NDArray[np.uint32]
 
 # Order of cover classes: trees, shrub, grass, crops, built, bare, snow, water, wetland, mangroves, moss.
 _GROUND = {
@@ -50,13 +52,42 @@ def _speckle(key: int, block: Block) -> F32:
 class _Echo:
     """What both polarisations of a scene share: the ``kind`` of ground (a cover class), and what changes its echo.
 
-    ``plants`` and ``canopy`` are weighted by polarisation, ``added`` are dB, in the order in which they are added.
+    The first two of ``parts`` are plants and canopy, weighted by polarisation; the others are dB.
     """
 
     kind: U8
-    plants: F32
-    canopy: F32
-    added: tuple[F32, ...]
+    parts: F32
+
+
+@compiled
+def _parts(
+    kind: U8, parcel: U32, state: tuple[F32, F32, F32, F32], wind: F32, gale: np.float32, tilt: F32, rough: F32,
+    open_sky: F32,
+) -> F32:  # fmt: skip
+    """``_Echo.parts`` from a state's green, frost, moisture and snow."""
+    green, frost, moisture, snow = state
+    out = np.empty((9, *kind.shape), dtype=np.float32)
+    zero, one = np.float32(0.0), np.float32(1.0)
+    for i in range(kind.shape[0]):
+        for j in range(kind.shape[1]):
+            dry = zero if kind[i, j] == WATER else one
+            wet, bare = one - dry, zero if kind[i, j] == BUILT else one
+            plants = green[i, j] * (one - frost[i, j])
+            lot = np.float32((parcel[i, j] ^ np.uint32(0xA511E9B3)) >> np.uint32(8)) * np.float32(2.0**-24)
+            reach = np.float32(7.0) if kind[i, j] == BUILT else np.float32(0.6)
+            reach = np.float32(3.0) if kind[i, j] == CROPS else reach
+            out[0, i, j] = (plants - np.float32(0.4)) * dry * bare
+            out[1, i, j] = one - open_sky[i, j]
+            # Wet soil is bright where it can be seen.
+            out[2, i, j] = np.float32(3.2) * (moisture[i, j] - np.float32(0.45)) * (one - plants) * dry
+            out[3, i, j] = np.float32(-2.6) * frost[i, j] * dry
+            out[4, i, j] = np.float32(7.0) * snow[i, j] * wet
+            out[5, i, j] = (lot - np.float32(0.5)) * reach
+            out[6, i, j] = (wind[i, j] * np.float32(1.6) + gale) * wet * (one - snow[i, j])
+            # Slopes that face the antenna shine; steeper than the beam they lay over and saturate.
+            out[7, i, j] = min(max(np.float32(0.20) * tilt[i, j], np.float32(-7.0)), np.float32(6.5)) * dry
+            out[8, i, j] = np.float32(0.55) * rough[i, j]
+    return out
 
 
 @lru_cache(maxsize=16)
@@ -65,46 +96,38 @@ def _echo(world: World, block: Block, scene: RadarScene) -> _Echo:
     state = surface(world, block, scene.month, scene.year)
     land = state.ground
     # A road is as smooth as bare ground: none of a town's corners throws the beam back.
-    cover = np.where(land.road, np.uint8(BARE), land.cover)
-    built, wet = cover == BUILT, cover == WATER
-    dry = ~wet
-    plants = state.green * (np.float32(1.0) - state.frost)
-    lot = noise.uniform(land.parcel ^ np.uint32(0xA511E9B3)) - np.float32(0.5)
-    lot *= np.where(built, np.float32(7.0), np.where(cover == CROPS, np.float32(3.0), np.float32(0.6)))
+    kind = np.where(land.road, np.uint8(BARE), land.cover)
     wind = noise.smooth(noise.salt("wind", scene.key), block.rows(), block.columns(), 160.0)
-    wind = wind * np.float32(1.6) + np.float32(7.0 * noise.scalar_uniform("gale", scene.key) - 3.0)
+    gale = np.float32(7.0 * noise.scalar_uniform("gale", scene.key) - 3.0)
     look = np.radians(scene.looks_azimuth)
     facing = land.terrain.east * np.float32(np.sin(look)) + land.terrain.north * np.float32(np.cos(look))
     tilt = np.degrees(np.arctan(facing))
     rough = noise.fractal(noise.salt(world.seed, "roughness"), block.rows(), block.columns(), ((11.0, 1.0), (4.0, 0.7)))
-    return _Echo(
-        kind=cover,
-        plants=(plants - np.float32(0.4)) * dry * ~built,
-        canopy=np.float32(1.0) - np.exp(land.canopy * np.float32(-0.11)),
-        added=(
-            # Wet soil is bright where it can be seen.
-            np.float32(3.2) * (state.moisture - np.float32(0.45)) * (np.float32(1.0) - plants) * dry,
-            np.float32(-2.6) * state.frost * dry,
-            np.float32(7.0) * state.snow * wet,
-            lot,
-            wind * wet * (np.float32(1.0) - state.snow),
-            # Slopes that face the antenna shine; steeper than the beam they lay over and saturate.
-            np.clip(np.float32(0.20) * tilt, -7.0, 6.5) * dry,
-            np.float32(0.55) * rough,
-        ),
-    )
+    open_sky = np.exp(land.canopy * np.float32(-0.11))
+    fields = state.green, state.frost, state.moisture, state.snow
+    return _Echo(kind, _parts(kind, land.parcel, fields, wind, gale, tilt, rough, open_sky))
+
+
+@compiled
+def _decibels(kind: U8, parts: F32, speckle: F32, ground: F32, plants: np.float32, canopy: np.float32) -> F32:
+    """The echo of each pixel's ground and of what changes it, added one by one."""
+    out = np.empty(kind.shape, dtype=np.float32)
+    for i in range(kind.shape[0]):
+        for j in range(kind.shape[1]):
+            value = ground[kind[i, j]] + plants * parts[0, i, j]
+            value += canopy * parts[1, i, j]
+            for number in range(2, parts.shape[0]):
+                value += parts[number, i, j]
+            out[i, j] = value + speckle[i, j]
+    return out
 
 
 def backscatter(world: World, block: Block, scene: RadarScene, band: str) -> F32:
     """Backscatter of a polarisation in dB at 10 m, at the middle of the swath."""
     echo = _echo(world, block, scene)
-    value = _GROUND[band].take(echo.kind, mode="clip")
-    value += np.float32(_PLANTS[band]) * echo.plants
-    value += np.float32(_CANOPY[band]) * echo.canopy
-    for part in echo.added:
-        value += part
-    value += _speckle(noise.salt("speckle", scene.key, band), block)
-    return value
+    speckle = _speckle(noise.salt("speckle", scene.key, band), block)
+    weights = np.float32(_PLANTS[band]), np.float32(_CANOPY[band])
+    return _decibels(echo.kind, echo.parts, speckle, _GROUND[band], *weights)
 
 
 def range_effect(depth: F64) -> F64:
