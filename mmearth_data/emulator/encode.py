@@ -51,9 +51,9 @@ def _typed(result: Any) -> dict[str, Any]:
         case Geometry():
             return _drawn(result)
         case Projection(crs, transform):
-            return {"type": "Projection", "crs": crs, "transform": list(transform)}
+            return {"type": "Projection", "crs": crs, "transform": value(list(transform))}
         case ErrorMargin(number, unit):
-            return {"type": "ErrorMargin", "unit": unit, "value": number}
+            return {"type": "ErrorMargin", "unit": unit, "value": value(number)}
         case PixelType(dtype):
             return _pixel_type(dtype)
         case Reducer():

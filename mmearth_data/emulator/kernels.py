@@ -32,6 +32,8 @@ def finished(weights: NDArray[np.float64], normalize: bool, magnitude: float, wh
     height, width = weights.shape
     if max(height, width) > 2 * MAX_RADIUS + 1:
         raise ServiceError(f"{where}: kernels reach {MAX_RADIUS} pixels at most.")
+    if not np.isfinite(magnitude):
+        raise ServiceError(f"{where}: 'magnitude' must be finite; got {magnitude}.")
     total = np.abs(weights).sum()
     if normalize and total > 0:
         weights = weights / total
