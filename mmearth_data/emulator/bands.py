@@ -16,7 +16,8 @@ from shapely.geometry.base import BaseGeometry
 
 from mmearth_data.emulator.assets import BandAsset, NativeGrid
 from mmearth_data.emulator.errors import ServiceError
-from mmearth_data.emulator.frames import Frames, PixelGrid, Window, divisor
+from mmearth_data.emulator.frames import Frames, PixelGrid, Window
+from mmearth_data.emulator.interpolation import among_all, among_valid
 
 
 class Pixels(NamedTuple):
@@ -45,6 +46,12 @@ class Band:
     extent: BaseGeometry | None = None
     tiles: tuple[Band, ...] = ()
     window: Window | None = None
+
+    def called(self, name: str) -> Band:
+        """The band under another name."""
+        if name == self.name:
+            return self
+        return Band(name, self.dtype, self.grid, self.pixels, self.extent, self.tiles, self.window)
 
     @property
     def part(self) -> Window | None:
@@ -114,7 +121,7 @@ def resampled(band: Band) -> Band:
     image) are left out and the remaining weights renormalised. Raises ServiceError for a band without a native grid.
     """
     if band.tiles:
-        return replace(mosaic([resampled(tile) for tile in band.tiles]), name=band.name)
+        return mosaic([resampled(tile) for tile in band.tiles]).called(band.name)
     native = band.grid
     if native is None:
         raise ServiceError(
@@ -132,21 +139,13 @@ def resampled(band: Band) -> Band:
         if frame is None:
             return nothing(grid, "float64")
         values, valid = band.pixels(frame.window.of(native), frames)
-        doubles, valid = values.ravel().astype(np.float64), valid.ravel()
-        weight, total, inside = frame.weight, frame.total, frame.inside
-        if not valid.all():
-            weight = weight * valid.take(frame.index, mode="clip")
-            total, inside = divisor(weight), inside & valid.take(frame.nearest, mode="clip")
-        finite = bool(np.isfinite(doubles).all())
-        result, part = np.zeros(grid.shape), np.empty(grid.shape)
-        for index, share in zip(frame.index, weight, strict=True):
-            doubles.take(index, mode="clip", out=part)
-            if not finite:
-                part[share <= 0] = 0.0
-            part *= share
-            result += part
-        result /= total
-        return Pixels(result, inside)
+        doubles = np.ascontiguousarray(values, dtype=np.float64)
+        place = frame.left, frame.top, frame.right_part, frame.lower_part
+        if frame.whole and valid.all() and np.isfinite(doubles).all():
+            return Pixels(among_all(doubles, *place), np.ones(grid.shape, dtype=np.bool_))
+        index, exists = frame.nearest
+        known = exists & valid.ravel().take(index, mode="clip")
+        return Pixels(among_valid(doubles, np.ascontiguousarray(valid), *place), known)
 
     return replace(band, dtype="float64", pixels=pixels)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmearth_data.emulator.bands import constant
 from mmearth_data.emulator.collections import Query, is_collection
@@ -49,25 +49,52 @@ def call(algorithm: Algorithm, given: Mapping[str, Any], context: Context) -> An
         if argument not in parameters:
             raise ServiceError(f"{name}: Unrecognized argument '{argument}'; it takes {', '.join(parameters)}.")
     bound: dict[str, Any] = {}
-    for parameter in parameters.values():
-        value = given.get(parameter.name)
-        if parameter.name not in algorithm.takes:
-            if value is not None and value != parameter.default:
-                raise ServiceError(f"{name}: the emulator does not implement the argument '{parameter.name}'.")
-            continue
-        if value is None:
-            if not parameter.optional:
-                raise ServiceError(f"{name}: Parameter '{parameter.name}' is required and may not be null.")
-            default = parameter.default
-            plain = default is None or isinstance(default, bool | str)
-            bound[parameter.name] = default if plain else promoted(default, parameter.type, name)
+    for slot in _slots(name):
+        value = given.get(slot.name)
+        if slot.spelled is None:
+            if value is not None and value != slot.default:
+                raise ServiceError(f"{name}: the emulator does not implement the argument '{slot.name}'.")
+        elif value is not None:
+            bound[slot.spelled] = promoted(value, slot.type, slot.where)
+        elif slot.required:
+            raise ServiceError(f"{name}: Parameter '{slot.name}' is required and may not be null.")
         else:
-            bound[parameter.name] = promoted(value, parameter.type, f"{name}: Parameter '{parameter.name}'")
-    for name, spelled in algorithm.spelled.items():
-        bound[spelled] = bound.pop(name)
+            bound[slot.spelled] = slot.default if slot.plain else promoted(slot.default, slot.type, name)
     if algorithm.wants_context:
         return algorithm.handler(context, **bound)
     return algorithm.handler(**bound)
+
+
+class _Slot(NamedTuple):
+    """A parameter of an algorithm as its handler takes it; ``spelled`` is None if the handler does not.
+
+    ``where`` names it in messages. A ``plain`` default needs no promotion.
+    """
+
+    name: str
+    spelled: str | None
+    type: str
+    where: str
+    required: bool
+    default: Any
+    plain: bool
+
+
+@cache
+def _slots(name: str) -> tuple[_Slot, ...]:
+    algorithm = ALGORITHMS[name]
+    return tuple(
+        _Slot(
+            parameter.name,
+            algorithm.spelled.get(parameter.name, parameter.name) if parameter.name in algorithm.takes else None,
+            parameter.type,
+            f"{name}: Parameter '{parameter.name}'",
+            not parameter.optional,
+            parameter.default,
+            parameter.default is None or isinstance(parameter.default, bool | str),
+        )
+        for parameter in algorithm.signature.parameters.values()
+    )
 
 
 def promoted(value: Any, wanted: str, where: str) -> Any:

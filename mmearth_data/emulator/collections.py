@@ -292,7 +292,7 @@ class Combined:
                 while name in bands and not self.overwrite:
                     number += 1
                     name = f"{band.name}_{number}"
-                bands[name] = replace(band, name=name)
+                bands[name] = band.called(name)
             yield element.with_bands(tuple(bands.values()))
 
 

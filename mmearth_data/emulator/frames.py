@@ -92,34 +92,28 @@ class Nearest:
 
 @dataclass(frozen=True)
 class Bilinear:
-    """For each pixel the four native neighbours of its centre and their weights, each of shape (4, h, w).
+    """Where each pixel's centre lies among native pixel centres.
 
-    Neighbours that the image does not have weigh nothing. ``row`` and ``column`` of the native pixel that contains a
-    centre are of shapes that broadcast to the grid's.
+    ``left`` and ``top`` are column and row in ``window`` of the upper left of its four neighbours, ``right_part`` and
+    ``lower_part`` how far it is from that one towards the next; of shapes that broadcast to the grid's. ``columns`` and
+    ``rows`` are the centres themselves, in native pixels.
     """
 
     window: Window
-    index: IndexArray
-    weight: FloatArray
-    row: IndexArray
-    column: IndexArray
-    inside: BoolArray
+    left: IndexArray
+    top: IndexArray
+    right_part: FloatArray
+    lower_part: FloatArray
+    columns: FloatArray
+    rows: FloatArray
+    whole: bool
+    """Whether the image has every neighbour."""
 
     @cached_property
-    def nearest(self) -> IndexArray:
-        """Flat index into ``window`` of the native pixel that contains each centre, 0 where the image has none."""
-        return _indexed(self.row, self.column, self.window)[0]
-
-    @cached_property
-    def total(self) -> FloatArray:
-        """What the neighbours of each pixel weigh together, 1 where it has none."""
-        return divisor(self.weight)
-
-
-def divisor(weight: FloatArray) -> FloatArray:
-    """The sums of weights, of shape (4, h, w), to divide by: 1 where nothing weighs."""
-    total = weight.sum(axis=0)
-    return np.where(total > 0, total, 1.0)
+    def nearest(self) -> tuple[IndexArray, BoolArray]:
+        """Flat index into ``window`` of the native pixel that contains each centre, and whether it exists."""
+        row, column = (np.floor(place + _EDGE).astype(np.intp) for place in (self.rows, self.columns))
+        return _indexed(row, column, self.window)
 
 
 _local = threading.local()
@@ -155,6 +149,7 @@ class Frames:
         self._rings: dict[PixelGrid, tuple[FloatArray, FloatArray]] = {}
         self._bounds: dict[PixelGrid, tuple[float, float, float, float]] = {}
         self._covered: dict[tuple[int, PixelGrid], tuple[BaseGeometry, bool | BoolArray]] = {}
+        self._copies: dict[int, tuple[BaseGeometry, BaseGeometry]] = {}
 
     def projected(self, grid: PixelGrid, crs: str) -> tuple[FloatArray, FloatArray]:
         """Coordinates (x, y) of every pixel centre in ``crs``, each of the grid's shape."""
@@ -220,11 +215,14 @@ class Frames:
         return self._rings[grid]
 
     def _cover(self, footprint: BaseGeometry, grid: PixelGrid) -> bool | BoolArray:
-        # A copy: every request sees the scene's own footprint, and a prepared geometry is not safe to share by threads.
-        footprint = shapely.from_wkb(shapely.to_wkb(footprint))
+        if id(footprint) not in self._copies:
+            # Every request sees the scene's own footprint, and a prepared geometry is not safe to share by threads.
+            copy = shapely.from_wkb(shapely.to_wkb(footprint))
+            shapely.prepare(copy)
+            self._copies[id(footprint)] = (footprint, copy)
+        footprint = self._copies[id(footprint)][1]
         if min(grid.shape) > 1:
             ring = shapely.polygons(np.column_stack(self._ring(grid)))
-            shapely.prepare(footprint)
             if shapely.contains_properly(footprint, ring):
                 return True
             if shapely.disjoint(footprint, ring):
@@ -338,22 +336,13 @@ def _bilinear(columns: FloatArray, rows: FloatArray, native: NativeGrid) -> Bili
         return None
     u, v = columns - 0.5, rows - 0.5
     left, top = np.floor(u), np.floor(v)
-    across, down = (1.0 - (u - left), u - left), (1.0 - (v - top), v - top)
-    shape = np.broadcast_shapes(columns.shape, rows.shape)
-    index = np.empty((4, *shape), dtype=np.intp)
-    weight = np.empty((4, *shape))
-    for corner in range(4):
-        np.multiply(across[corner % 2], down[corner // 2], out=weight[corner])
-    first_column, first_row = left.astype(np.intp), top.astype(np.intp)
-    row = np.floor(rows + _EDGE).astype(np.intp)
-    column = np.floor(columns + _EDGE).astype(np.intp)
-    if window == Window(low_row, low_column, high_row - low_row + 1, high_column - low_column + 1):
-        # The image has every neighbour of every centre.
-        np.add((first_row - window.row) * window.width, first_column - window.column, out=index[0])
-        for corner in range(1, 4):
-            np.add(index[0], corner // 2 * window.width + corner % 2, out=index[corner])
-        return Bilinear(window, index, weight, row, column, np.ones(shape, dtype=np.bool_))
-    for corner in range(4):
-        index[corner], exists = _indexed(first_row + corner // 2, first_column + corner % 2, window)
-        weight[corner][~exists] = 0.0
-    return Bilinear(window, index, weight, row, column, _indexed(row, column, window)[1])
+    return Bilinear(
+        window,
+        left.astype(np.intp) - window.column,
+        top.astype(np.intp) - window.row,
+        u - left,
+        v - top,
+        columns,
+        rows,
+        window == Window(low_row, low_column, high_row - low_row + 1, high_column - low_column + 1),
+    )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -82,7 +81,7 @@ def paired(image1: Image, image2: Image, where: str) -> list[tuple[Band, Band]]:
 def _binary(where: str, image1: Image, image2: Image, operation: Operation, result: Callable[[str, str], str]) -> Image:
     names = [band.name for band in (image1 if len(image1.bands) >= len(image2.bands) else image2).bands]
     bands = [
-        replace(_combined(left, right, operation, result(left.dtype, right.dtype)), name=name)
+        _combined(left, right, operation, result(left.dtype, right.dtype)).called(name)
         for name, (left, right) in zip(names, paired(image1, image2, where), strict=False)
     ]
     return Image(tuple(bands), {}, common_footprint(image1, image2))
@@ -145,7 +144,8 @@ def each_band(image: Image, operation: Callable[[Array], Array], dtype: str | No
             values, valid = band.pixels(grid, frames)
             return Pixels(cast(operation(values), result), valid)
 
-        return replace(band, dtype=result, pixels=pixels, grid=None if band.tiles else band.grid, tiles=())
+        grid = None if band.tiles else band.grid
+        return Band(band.name, result, grid, pixels, band.extent, window=band.window)
 
     return image.with_bands(tuple(changed(band) for band in image.bands))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, TypeGuard
 
 from mmearth_data.emulator import patterns
@@ -66,7 +65,7 @@ def _named(bands: Sequence[Band], names: list[str], where: str) -> tuple[Band, .
         raise ServiceError(f"{where}: Band names must not be empty; got {names}.")
     if len(set(names)) != len(names):
         raise ServiceError(f"{where}: Band names must be unique; got {names}.")
-    return tuple(replace(band, name=name) for band, name in zip(bands, names, strict=True))
+    return tuple(band.called(name) for band, name in zip(bands, names, strict=True))
 
 
 @algorithm("Image.select", transparent="input")
@@ -92,7 +91,7 @@ def add_bands(dstImg: Image, srcImg: Image, names: list[str] | None, overwrite: 
         while name in bands and not overwrite:
             number += 1
             name = f"{band.name}_{number}"
-        bands[name] = replace(band, name=name)
+        bands[name] = band.called(name)
     return dstImg.with_bands(tuple(bands.values()))
 
 

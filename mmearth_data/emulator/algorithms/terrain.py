@@ -33,7 +33,7 @@ def slope(input: Image) -> Image:
 
 def _slope(elevation: Band) -> Band:
     if elevation.tiles:
-        return replace(mosaic([_slope(tile) for tile in elevation.tiles]), name="slope")
+        return mosaic([_slope(tile) for tile in elevation.tiles]).called("slope")
     grid = elevation.grid
     if grid is None:
         raise ServiceError("Terrain.slope: the elevation has no native projection (a constant or a composite).")
