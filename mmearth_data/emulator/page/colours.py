@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,17 +40,38 @@ BIOME = _rgb(
 )  # fmt: skip
 """By BIOME_NUM − 1, rock and ice last."""
 _SEA, _DEEP = _rgb("b3d3e5", "8bb5d1")
-_STEPS = np.array([0.0, 150.0, 500.0, 1100.0, 2000.0, 3200.0, 4800.0], dtype=np.float32)
-_HEIGHTS = _rgb("8fb98a", "b7cd95", "e2dcae", "d3b78c", "b1906f", "a08f86", "f6f6f6")
+STEPS = np.array([0.0, 150.0, 500.0, 1100.0, 2000.0, 3200.0, 4800.0], dtype=np.float32)
+HEIGHTS = _rgb("8fb98a", "b7cd95", "e2dcae", "d3b78c", "b1906f", "a08f86", "f6f6f6")
+"""Metres above the sea, and their colours."""
+_SLOPE_METRES = 30.0
+"""Slopes are taken over so much on each side, three of the world's pixels: the edges of one alone would be lit."""
 _SHADE_METRES = 2500.0
 """Slopes are drawn as if pixels were never wider: mountains of a continent would be flat otherwise."""
 
 
+def _reach(view: View) -> int:
+    """Pixels on each side that a slope is taken over."""
+    return max(1, math.ceil(_SLOPE_METRES / view.metres))
+
+
 def _shaded(picture: F32, height: F32, view: View) -> F32:
-    """A picture (3, n, n) lit from the north-west; heights have one pixel more on each side."""
-    apart = min(view.metres, _SHADE_METRES) * 2.0
-    east = (height[1:-1, 2:] - height[1:-1, :-2]) / apart
-    south = (height[2:, 1:-1] - height[:-2, 1:-1]) / apart
+    """A picture (3, n, n) lit from the north-west; heights have ``_reach`` pixels more on each side."""
+    reach, size = _reach(view), view.size
+    apart = min(view.metres, _SHADE_METRES) * (reach + 1.0)
+    sums = np.zeros((len(height) + 1, len(height) + 1))
+    sums[1:, 1:] = height.cumsum(axis=0, dtype=np.float64).cumsum(axis=1)
+
+    def mean(top: int, left: int, rows: int, columns: int) -> F32:
+        """Means of a box of pixels that moves with each pixel of the picture."""
+        low, high = slice(top, top + size), slice(top + rows, top + rows + size)
+        west, east = slice(left, left + size), slice(left + columns, left + columns + size)
+        total = sums[high, east] - sums[low, east] - sums[high, west] + sums[low, west]
+        return (total / (rows * columns)).astype(np.float32)
+
+    across = reach | 1
+    start = reach - across // 2
+    east = (mean(start, reach + 1, across, reach) - mean(start, 0, across, reach)) / apart
+    south = (mean(reach + 1, start, reach, across) - mean(0, start, reach, across)) / apart
     steeper = np.float32(1.0 + np.log2(1.0 + view.metres / 40.0))
     light: F32 = np.clip(np.float32(1.0) + (-east - south) * steeper * np.float32(0.5), 0.72, 1.22)
     return picture * light
@@ -62,11 +85,15 @@ def _at_sea(picture: F32, shore: F32, depth: F32) -> F32:
 
 
 def _wider(view: View) -> View:
-    return View(view.west - view.metres, view.north + view.metres, view.metres, view.size + 2)
+    """The view with the margin that its slopes need."""
+    reach = _reach(view)
+    return View(view.west - reach * view.metres, view.north + reach * view.metres, view.metres, view.size + 2 * reach)
 
 
-def _inner(field: F32) -> F32:
-    return field[..., 1:-1, 1:-1]
+def _inner(field: NDArray[Any], view: View) -> NDArray[Any]:
+    """What lies in a view of what was made for a wider one."""
+    reach = _reach(view)
+    return field[..., reach:-reach, reach:-reach]
 
 
 def _blended(shares: F32, colours: F32) -> F32:
@@ -78,10 +105,12 @@ def _of_classes(world: World, view: View, colours: F32, shaded: bool) -> F32:
     wide = _wider(view)
     if view.fine:
         cover, height = overview.near(world, wide)
-        picture = np.moveaxis(colours[cover[1:-1, 1:-1]], -1, 0)
+        picture = np.moveaxis(colours[_inner(cover, view)], -1, 0)
     else:
         fields = overview.afar(world, wide)
-        picture = _at_sea(_blended(_inner(fields.shares), colours), _inner(fields.shore), _inner(fields.depth))
+        picture = _at_sea(
+            _blended(_inner(fields.shares, view), colours), _inner(fields.shore, view), _inner(fields.depth, view)
+        )
         height = np.maximum(fields.height, 0.0) * (fields.shore >= 0.0)
     return _shaded(picture, height, view) if shaded else picture
 
@@ -105,13 +134,13 @@ def elevation(world: World, view: View) -> F32:
     wide = _wider(view)
     if view.fine:
         cover, height = overview.near(world, wide)
-        wet = (cover[1:-1, 1:-1] == WATER) & (_inner(height) <= 0.0)
+        wet = (_inner(cover, view) == WATER) & (_inner(height, view) <= 0.0)
         shore = depth = np.where(wet, np.float32(-1.0), np.float32(1.0))
     else:
         fields = overview.afar(world, wide)
-        shore, depth = _inner(fields.shore), _inner(fields.depth)
+        shore, depth = _inner(fields.shore, view), _inner(fields.depth, view)
         height = np.maximum(fields.height, 0.0) * (fields.shore >= 0.0)
-    tint = np.stack([np.interp(_inner(height), _STEPS, _HEIGHTS[:, channel]) for channel in range(3)])
+    tint = np.stack([np.interp(_inner(height, view), STEPS, HEIGHTS[:, channel]) for channel in range(3)])
     return _at_sea(_shaded(tint.astype(np.float32), height, view), shore, depth)
 
 

@@ -72,6 +72,9 @@ class Page:
                 [title, _hex(colour)]
                 for title, colour in zip((*biomes.NAMES, "Rock and ice"), colours.BIOME, strict=True)
             ],
+            "elevation": [
+                [f"{step:,.0f} m", _hex(colour)] for step, colour in zip(colours.STEPS, colours.HEIGHTS, strict=True)
+            ],
         }
         layers = [{"name": name, "title": title, "legend": legends.get(name, [])} for name, title in names.items()]
         return {"layers": layers, "deepest": DEEPEST, "size": SIZE, "years": YEARS}
