@@ -58,14 +58,15 @@ _DECODERS: dict[str, Callable[[NDArray[np.uint8], NDArray[np.uint8]], None]] = {
 class ChunkReader:
     """Decodes the chunks of one array's shard files.
 
-    ``rows`` is the number of rows per chunk. Safe to use from several threads at once.
+    ``rows`` is the number of rows per chunk, ``codec`` the name of what compressed them. Safe to use from several
+    threads at once.
     """
 
     def __init__(self, rows: int, chunks: int, sharded: bool, codec: str) -> None:
         self.rows = rows
         self._chunks = chunks
         self._sharded = sharded
-        self._decode = _DECODERS[codec]
+        self.codec = codec
         self._indices: dict[Path, NDArray[np.uint64]] = {}
         self._buffers = threading.local()
 
@@ -74,13 +75,19 @@ class ChunkReader:
 
         Raises ChunkError where a checksum, a length or the codec says so, OSError where the file cannot be read.
         """
+        self._decode_into(self.content(file, chunk), out)
+
+    def content(self, file: Path, chunk: int) -> NDArray[np.uint8]:
+        """The bytes of a chunk, which agree with their CRC-32C, to be decoded before this thread's next call.
+
+        Raises ChunkError where a checksum or a length says so, OSError where the file cannot be read.
+        """
         descriptor = os.open(file, os.O_RDONLY)
         try:
             offset, length = self._place(descriptor, file, chunk)
-            stored = self._checked(descriptor, offset, length)
+            return self._checked(descriptor, offset, length)
         finally:
             os.close(descriptor)
-        self._decode_into(stored, out)
 
     def decode_into(self, stored: NDArray[np.uint8], out: NDArray[Any]) -> None:
         """Decode a chunk's bytes, with the CRC-32C at their end, as ``read_into`` does those of a file."""
@@ -89,7 +96,7 @@ class ChunkReader:
     def _decode_into(self, content: NDArray[np.uint8], out: NDArray[Any]) -> None:
         target = out.reshape(-1).view(np.uint8)
         try:
-            self._decode(content, target)
+            _DECODERS[self.codec](content, target)
         except (RuntimeError, ValueError) as error:
             raise ChunkError(str(error)) from error
 

@@ -8,8 +8,11 @@ through Zarr.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +24,7 @@ from numpy.typing import NDArray
 
 from mmearth_data.modalities import BIOME_NAMES, ECOREGION_NAMES, get
 from mmearth_data.splits import SPLITS
-from mmearth_data.store import rows
+from mmearth_data.store import planes, rows
 from mmearth_data.store import statistics as store_statistics
 from mmearth_data.store.commits import FileRecord, array_file_name, committed, read_record
 from mmearth_data.store.direct import ChunkError, ChunkReader, chunk_reader
@@ -48,7 +51,7 @@ class Store:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._checked: set[tuple[str, int]] = set()
+        self._checked: dict[tuple[str, int], Place] = {}
         self._records: dict[int, dict[str, FileRecord]] = {}
         self._ranged: dict[str, RangedReader] = {}
         self._readers = {modality.name: chunk_reader(layout.arrays[modality.name]) for modality in layout.modalities}
@@ -155,29 +158,44 @@ class Store:
             self._read_shard(reader, modality, shard, low, high, out[low - start : high - start])
         return out
 
+    def blocks(self, modality: str, start: int, scratch: NDArray[np.uint8]) -> Iterator[planes.Block] | None:
+        """The pixels of the ``chunk_rows`` rows from ``start`` on, a multiple of that, decoded block by block.
+
+        Each block holds whole images, one band of one tile; it lies in ``scratch``, which has room for the rows, or in
+        this thread's buffer, and is valid until the next one or the thread's next reading. None where the rows can be
+        had by ``read`` alone. Raises StoreError as ``read`` does, also while blocks are asked for.
+        """
+        reader = self._readers.get(modality)
+        if reader is None or reader.codec != "blosc" or isinstance(self.path, ObjectPath):
+            return None
+        shard, chunk = start // self.shard_rows, start % self.shard_rows // reader.rows
+        file = self._check(modality, shard)
+        assert isinstance(file, Path)
+        values = reader.rows * math.prod(tile_shape(get(modality), self.tile_pixels))
+        with _naming(modality, start, start + reader.rows, file):
+            content = reader.content(file, chunk)
+            found = planes.blocks(content, scratch, values, self.tile_pixels**2)
+        return found and _named(found, modality, start, start + reader.rows, file)
+
     def _read_shard(
         self, reader: ChunkReader, modality: str, shard: int, start: int, stop: int, out: NDArray[Any]
     ) -> None:
         """Rows ``start`` to ``stop`` of the store, all of one shard, into ``out``."""
         name, origin = array_file_name(get(modality), shard), shard * self.shard_rows
         file, chunks = self.path / name, range((start - origin) // reader.rows, -(-(stop - origin) // reader.rows))
-        first = start
-        try:
+        with _naming(modality, start, start + reader.rows, file):
             decode = self._opened(reader, modality, file, self._records[shard][name].size, chunks)
-            for chunk in chunks:
-                first = origin + chunk * reader.rows
-                low, high = max(start, first), min(stop, first + reader.rows)
-                target = out[low - start : high - start]
+        for chunk in chunks:
+            first = origin + chunk * reader.rows
+            low, high = max(start, first), min(stop, first + reader.rows)
+            target = out[low - start : high - start]
+            with _naming(modality, first, first + reader.rows, file):
                 if len(target) == reader.rows:
                     decode(chunk, target)
                 else:
                     whole = np.empty((reader.rows, *out.shape[1:]), dtype=out.dtype)
                     decode(chunk, whole)
                     target[:] = whole[low - first : high - first]
-        except OSError as error:
-            raise _not_given(file, error) from error
-        except ChunkError as error:
-            raise _undecodable(modality, first, first + reader.rows, str(file), error) from error
 
     def _opened(
         self, reader: ChunkReader, modality: str, file: Place, size: int, chunks: range
@@ -205,13 +223,13 @@ class Store:
     def _zarr(self) -> Any:
         return zarr.open_group(zarr_store(self.path), mode="r", use_consolidated=True)
 
-    def _check(self, modality: str, shard: int) -> None:
-        """Raise StoreError unless the shard is committed and its file is what was committed; each is checked once.
+    def _check(self, modality: str, shard: int) -> Place:
+        """The file of a shard's modality; raises StoreError unless it is what was committed. Each is checked once.
 
         Of files of pixels the size is compared, of small ones the content too.
         """
         if (modality, shard) in self._checked:
-            return
+            return self._checked[modality, shard]
         if shard not in self._shards:
             raise StoreError(
                 f"rows {shard * self.shard_rows} to {(shard + 1) * self.shard_rows} of {self.path} are not committed; "
@@ -231,12 +249,29 @@ class Store:
             raise StoreError(f"{file} is torn: {size} bytes of {expected.size}; restore it from a copy")
         if not same:
             raise StoreError(f"{file} is damaged (its SHA-256 is not the committed one); restore it from a copy")
-        self._checked.add((modality, shard))
+        self._checked[modality, shard] = file
+        return file
 
     @cached_property
     def statistics(self) -> Statistics:
         """The train split's statistics; raises StoreError where they were not computed."""
         return store_statistics.load(self.path)
+
+
+@contextmanager
+def _naming(modality: str, start: int, stop: int, file: Place) -> Iterator[None]:
+    """Raise errors of reading these rows as StoreErrors that name them."""
+    try:
+        yield
+    except OSError as error:
+        raise _not_given(file, error) from error
+    except ChunkError as error:
+        raise _undecodable(modality, start, stop, str(file), error) from error
+
+
+def _named(blocks: Iterator[planes.Block], modality: str, start: int, stop: int, file: Place) -> Iterator[planes.Block]:
+    with _naming(modality, start, stop, file):
+        yield from blocks
 
 
 def _not_given(file: Place, error: OSError) -> StoreError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mmearth_data.modalities import MODALITIES, Modality
 from mmearth_data.store import Store
+from mmearth_data.store.planes import Block
 from mmearth_data.store.schema import tile_shape
 from mmearth_train.loader import kernels
 from mmearth_train.loader.derived import read
@@ -90,20 +91,30 @@ class Samples:
         slots = [slot_of(batch) for batch, _ in parts]
         origin = np.repeat([slot.address for slot in slots], [part.stop - part.start for _, part in parts])
         target = {f.name: origin + slots[0].offsets[f.name] + piece.place * f.sample_bytes for f in self.fields}
+        place = np.full(self._store.chunk_rows, -1)
+        place[piece.row] = np.arange(len(piece.row))
         for modality in self._pixel:
-            where = (piece.row, corner, flip, target[modality.name], self._crop)
-            self._put(modality, self._tiles(piece.group, modality), where, level)
+            where = (place, corner, flip, target[modality.name], self._crop)
+            self._put(modality, self._blocks(piece.group, modality), where, level)
         for name, values in facts.items():
             kernels.place(values.view(np.uint8).reshape(len(values), -1), in_shard, target[name])
 
-    def _put(self, modality: Modality, source: NDArray[Any], where: tuple[Any, ...], level: NDArray[np.uint8]) -> None:
+    def _put(
+        self, modality: Modality, blocks: Iterable[Block], where: tuple[Any, ...], level: NDArray[np.uint8]
+    ) -> None:
+        side, bands, like = self._store.tile_pixels, len(modality.bands), np.empty(0, modality.numpy_dtype)
+        kernel, how = self._kernel(modality, level)
+        for first, values, low, high in blocks:
+            kernel(low, high, first // side**2, values // side**2, side, bands, *where, like, *how)
+
+    def _kernel(self, modality: Modality, level: NDArray[np.uint8]) -> tuple[Callable[..., None], tuple[Any, ...]]:
+        """What brings a modality's values into a batch, and what it is told besides where."""
         if self._scaling is None:
-            kernels.copy(source, *where)
-        elif modality.kind == "categorical":
-            kernels.look_up(source, *where, self._table(modality))
-        else:
-            mean, std = self._of_level(modality.name, level)
-            kernels.scale(source, *where, mean, std, source.dtype.type(modality.nodata))
+            return kernels.copy, ()
+        if modality.kind == "categorical":
+            return kernels.look_up, (self._table(modality),)
+        mean, std = self._of_level(modality.name, level)
+        return kernels.scale, (mean, std, modality.numpy_dtype.type(modality.nodata))
 
     def _of_level(self, name: str, level: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         mean, std = self._mean[name], self._std[name]
@@ -115,16 +126,22 @@ class Samples:
         table[modality.class_values] = np.arange(len(modality.classes))
         return table
 
-    def _tiles(self, group: int, modality: Modality) -> NDArray[Any]:
-        """Whole tiles of a group: kept, or in this thread's scratch until its next call."""
-        rows = self._store.chunk_rows
-        if self._kept is None:
-            out = self._scratch.array((rows, *tile_shape(modality, self._store.tile_pixels)), modality.numpy_dtype)
-            return self._store.read(modality.name, group * rows, (group + 1) * rows, out=out)
-        tiles = self._kept.setdefault(group, {})
-        if modality.name not in tiles:
-            tiles[modality.name] = self._store.read(modality.name, group * rows, (group + 1) * rows)
-        return tiles[modality.name]
+    def _blocks(self, group: int, modality: Modality) -> Iterable[Block]:
+        """Whole tiles of a group: kept, or block by block in this thread's scratch, each until it is asked for more."""
+        start, stop = group * self._store.chunk_rows, (group + 1) * self._store.chunk_rows
+        shape = (self._store.chunk_rows, *tile_shape(modality, self._store.tile_pixels))
+        if self._kept is not None:
+            kept = self._kept.setdefault(group, {})
+            if modality.name not in kept:
+                kept[modality.name] = self._store.read(modality.name, start, stop)
+            tiles = kept[modality.name]
+        else:
+            scratch = self._scratch.array(shape, modality.numpy_dtype)
+            blocks = self._store.blocks(modality.name, start, scratch.reshape(-1).view(np.uint8))
+            if blocks is not None:
+                return blocks
+            tiles = self._store.read(modality.name, start, stop, out=scratch)
+        return (Block(0, tiles.size, tiles.ctypes.data, 0),)
 
     def _facts(self, shard: int) -> Arrays:
         """Values of whole locations of a shard's rows, as they are delivered."""

@@ -1,0 +1,100 @@
+"""Chunks decoded block by block, their shuffled bytes left apart: what a reader that only copies parts of them needs.
+
+Blosc compresses a chunk in blocks, and of shuffled values in a block the low bytes and the high bytes by themselves
+(c-blosc 1, README_CHUNK_FORMAT). Putting those together writes and reads everything once more, which whoever cuts out
+of it does on the way; and a block lies in the processor's cache, where a chunk does not.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numcodecs import lz4
+from numpy.typing import NDArray
+
+from mmearth_data.store.direct import ChunkError
+
+_HEADER = struct.Struct("<4B3I")
+_LENGTH = struct.Struct("<I")
+_SHUFFLED, _WHOLE, _CODEC, _LZ4 = 0b1, 0b10000, 0b11100000, 0b100000
+_OTHERWISE = 0b1110
+"""Flags of chunks that are not compressed, or shuffled by bits."""
+_LEAST_SPLIT = 128
+"""Values of the smallest blocks whose low and high bytes Blosc compresses by themselves."""
+
+
+class Block(NamedTuple):
+    """Values ``first`` to ``first + values`` of a chunk, as they lie in memory.
+
+    They are whole ones at address ``low``, or where ``high`` is not 0 their low bytes are there and their high bytes
+    at ``high``.
+    """
+
+    first: int
+    values: int
+    low: int
+    high: int
+
+
+def blocks(content: NDArray[np.uint8], scratch: NDArray[np.uint8], values: int, run: int) -> Iterator[Block] | None:
+    """The blocks of a chunk of ``values`` values, each a multiple of ``run`` of them; None where they cannot be had so.
+
+    ``content`` is written to. A block is valid until the next one, as long as nobody writes to ``content`` and
+    ``scratch``, which has room for a chunk. Raises ChunkError where the chunk is not what was written.
+    """
+    if len(content) < _HEADER.size:
+        raise ChunkError(f"it is shorter than Blosc's header of {_HEADER.size} bytes")
+    _, _, flags, typesize, size, block_size, _ = _HEADER.unpack_from(content.data)
+    if flags & _OTHERWISE or flags & _CODEC != _LZ4 or (typesize, flags & _SHUFFLED) not in ((1, 0), (2, 1)):
+        return None
+    if not block_size or block_size % (run * typesize):
+        return None
+    if size != values * typesize:
+        raise ChunkError(f"it holds {size} bytes of values where {values * typesize} belong")
+    split = not flags & _WHOLE and block_size // typesize >= _LEAST_SPLIT
+    return _decoded(content, scratch, size, block_size, typesize, typesize if split else 1)
+
+
+def _decoded(
+    content: NDArray[np.uint8], scratch: NDArray[np.uint8], size: int, block_size: int, typesize: int, streams: int
+) -> Iterator[Block]:
+    for number, start in enumerate(range(0, size, block_size)):
+        stop = min(size, start + block_size)
+        # The last block is compressed whole where it is shorter than the others.
+        parts = streams if stop - start == block_size else 1
+        part = (stop - start) // parts
+        at = _number(content, _HEADER.size + _LENGTH.size * number)
+        addresses = []
+        for stream in range(parts):
+            length = _number(content, at)
+            out = scratch[stream * part : (stream + 1) * part]
+            addresses.append(_inflated(content, at, length, out))
+            at += _LENGTH.size + length
+        high = 0 if typesize == 1 else addresses[-1] + (part // 2 if parts == 1 else 0)
+        yield Block(start // typesize, (stop - start) // typesize, addresses[0], high)
+
+
+def _number(content: NDArray[np.uint8], at: int) -> int:
+    if at + _LENGTH.size > len(content):
+        raise ChunkError("it ends before its blocks do")
+    number: int = _LENGTH.unpack_from(content.data, at)[0]
+    return number
+
+
+def _inflated(content: NDArray[np.uint8], at: int, length: int, out: NDArray[np.uint8]) -> int:
+    """Where the bytes of the stream whose length lies ``at`` are: in ``out``, or in place where they did not shrink."""
+    start = at + _LENGTH.size
+    if start + length > len(content):
+        raise ChunkError("it ends before its blocks do")
+    if length == len(out):
+        return int(content.ctypes.data) + start
+    # Blosc writes a stream's compressed length before it, where numcodecs looks for the decoded one.
+    _LENGTH.pack_into(content.data, at, len(out))
+    try:
+        lz4.decompress(content[at : start + length], out)
+    except (RuntimeError, ValueError) as error:
+        raise ChunkError(str(error)) from error
+    return int(out.ctypes.data)
