@@ -156,6 +156,15 @@ def test_coarse_pixels_reduced_from_fine_ones_are_block_means() -> None:
         pixels(_s().reduceResolution(ee.Reducer.mean(), False, 16), UTM.crs, coarse, 2, 2)
 
 
+def test_a_pixel_alone_is_reduced_too() -> None:
+    """On the native grid there is one pixel to reduce: its count is 1, its deviation 0, its mean itself."""
+    for reducer, expected in (
+        (ee.Reducer.count(), np.ones((9, 7))), (ee.Reducer.stdDev(), np.zeros((9, 7))),
+        (ee.Reducer.mean(), SMOOTH[:9, :7]),
+    ):  # fmt: skip
+        np.testing.assert_allclose(_native(_s().reduceResolution(reducer), 9, 7)["s"], expected)
+
+
 @pytest.mark.parametrize(
     ("reducer", "expected"),
     [

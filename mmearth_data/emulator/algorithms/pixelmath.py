@@ -80,9 +80,9 @@ def _applied(band: Band, function: Callable[[Array], Array]) -> Band:
     def pixels(grid: PixelGrid, frames: Frames) -> Pixels:
         values, valid = band.pixels(grid, frames)
         with np.errstate(all="ignore"):
-            result = function(values.astype(np.float64))
+            result = function(values.astype(np.float64)).astype(dtype)
         known = np.isfinite(result)
-        return Pixels(np.where(known, result, 0).astype(dtype), valid & known)
+        return Pixels(np.where(known, result, 0), valid & known)
 
     return replace(band, dtype=dtype, pixels=pixels, tiles=())
 

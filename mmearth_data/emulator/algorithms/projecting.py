@@ -13,7 +13,7 @@ from shapely.geometry.base import BaseGeometry
 from mmearth_data.emulator import geojson, limits
 from mmearth_data.emulator.algorithms.projections import metres_per_unit
 from mmearth_data.emulator.assets import NativeGrid
-from mmearth_data.emulator.bands import Band, Pixels, at_native, nothing
+from mmearth_data.emulator.bands import Band, Pixels, at_native, cast, nothing
 from mmearth_data.emulator.collections import EVERYTHING, is_collection, single
 from mmearth_data.emulator.errors import ServiceError
 from mmearth_data.emulator.frames import Frames, PixelGrid, Window, affine, inverse
@@ -260,9 +260,6 @@ def reduce_resolution(image: Image, reducer: Reducer, bestEffort: bool, maxPixel
 
         def pixels(grid: PixelGrid, frames: Frames) -> Pixels:
             factor = _factor(grid, native, frames)
-            if factor <= 1:
-                values, valid = band.pixels(grid, frames)
-                return Pixels(values.astype(dtype), valid)
             if factor**2 > most and not bestEffort:
                 raise ServiceError(f"{where}: Too many input pixels per output pixel: {factor**2} > {most}.")
             fine = min(factor, math.isqrt(most))
@@ -274,7 +271,7 @@ def reduce_resolution(image: Image, reducer: Reducer, bestEffort: bool, maxPixel
             stacks = [_blocks(array, fine) for array in band.pixels(steps, frames)]
             with np.errstate(all="ignore"):
                 ((value, known),) = statistic([Sample(*stacks)])
-            return Pixels(np.where(known, value, 0).astype(dtype), np.asarray(known))
+            return Pixels(cast(np.where(known, value, 0), dtype), np.asarray(known))
 
         return replace(band, dtype=dtype, pixels=pixels, tiles=())
 
