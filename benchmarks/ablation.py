@@ -15,6 +15,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import threading
@@ -44,6 +45,7 @@ from mmearth_train.evaluate.results import FILE_NAME as EVALUATION_FILE
 from mmearth_train.launch import ProcessError
 from mmearth_train.pretrain import pretrain
 from mmearth_train.pretrained import FILE_NAME as ENCODER_FILE
+from mmearth_train.resume import code_version
 
 ARMS = ("sentinel2", "pixel", "image", "all")
 """What each arm predicts, as ``--pretext`` says it."""
@@ -202,12 +204,12 @@ def _saved_with_us(processes: dict[Job, SpawnProcess]) -> Iterator[None]:
 
 
 def probe(settings: AblationSettings, store: Path, jobs: Sequence[Job]) -> Evaluation:
-    """Probes of every arm, each one encoder with a run for each seed; not again where these runs have been probed."""
+    """Probes of every arm, each one encoder with a run for each seed; made again only by other code or for other runs."""
     file = settings.out / EVALUATION_FILE
     newest = max((job.out / ENCODER_FILE).stat().st_mtime for job in jobs)
     if file.is_file() and file.stat().st_mtime > newest:
         found = load_evaluation(file)
-        if all(len(row.seeds) == settings.seeds for row in found.rows):
+        if found.code == code_version() and all(len(row.seeds) == settings.seeds for row in found.rows):
             return found
     arms = tuple(dict.fromkeys(job.out.parent for job in jobs))
     return evaluate(EvaluateConfig(store=store, checkpoint=arms, out=file, task=TASKS, seeds=settings.seeds))
@@ -241,16 +243,24 @@ def adopt(settings: AblationSettings) -> None:
         raise RunError(f"{out} holds tiles of another emulated Earth than this version's; choose another --out")
     if made.get("training") != TRAINING:
         raise RunError(f"the runs in {out} are trained otherwise than this version does; choose another --out")
-    beyond = [seed for seed in map(_seed, out.glob("runs/*/seed-*")) if seed >= settings.seeds]
+    found = {run: _seed(run) for run in sorted(out.glob("runs/*/*"))}
+    beyond = [seed for seed in found.values() if seed is not None and seed >= settings.seeds]
     if beyond:
         raise RunError(
             f"{out} has runs of {max(beyond) + 1} seeds, not {settings.seeds}; give --seeds {max(beyond) + 1}, "
             f"remove the runs of the others, or choose another --out"
         )
+    for run, seed in found.items():
+        if seed is None and (run / ENCODER_FILE).is_file():
+            raise RunError(
+                f"{run} is no run of this ablation but would be probed like one; move it out of {run.parent}"
+            )
 
 
-def _seed(run: Path) -> int:
-    return int(run.name.removeprefix("seed-"))
+def _seed(run: Path) -> int | None:
+    """The seed of a run by its folder; None for what is no run's."""
+    match = re.fullmatch(r"seed-(0|[1-9]\d*)", run.name)
+    return int(match[1]) if match else None
 
 
 def main(settings: AblationSettings) -> int:

@@ -16,9 +16,9 @@ from uuid import UUID
 
 from httpx import HTTPError
 from prefect import flow
-from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-from flows.artifacts import PUBLISH_SECONDS
+from flows.artifacts import PUBLISH_SECONDS, keep_table
 from mmearth_train import metrics
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def pretrain(store: Path, out: Path, options: tuple[str, ...] = ()) -> Path:
         raise PretrainingError(f"pretraining into {out} ended with exit code {code}: {said}; mend that, then run again")
     if not (out / "encoder.safetensors").is_file():
         raise PretrainingError(f"pretraining into {out} was stopped before its end; run it again to resume")
-    create_table_artifact(losses(out), "pretraining-losses", f"Validation losses of {out}")
+    keep_table("pretraining-losses", f"Validation losses of {out}", losses(out))
     return out
 
 

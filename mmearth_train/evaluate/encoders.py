@@ -50,8 +50,8 @@ def encoder_file(path: Path) -> Path:
 
 
 def runs_in(path: Path) -> tuple[Path, ...]:
-    """The finished runs in the folder ``path``, in order of name, seed-2 before seed-10; none where it is no folder of
-    runs but a run itself, or a file.
+    """The finished runs in the folder ``path``, shorter names first, so seed-2 before seed-10; names of one length in
+    the order of their letters. None where it is no folder of runs but a run itself, or a file.
     """
     if not path.is_dir() or encoder_file(path).is_file():
         return ()

@@ -79,7 +79,10 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything an evaluation found; ``tiles`` and ``blocks`` count what took part, ``crop`` is in pixels."""
+    """Everything an evaluation found; ``tiles`` and ``blocks`` count what took part, ``crop`` is in pixels.
+
+    ``code`` is a digest of the sources it was made by; empty in files that older versions wrote.
+    """
 
     store: str
     tiles: int
@@ -90,6 +93,7 @@ class Evaluation:
     targets: tuple[TargetSummary, ...]
     skipped: tuple[Skipped, ...]
     rows: tuple[Row, ...]
+    code: str = ""
 
 
 def save(evaluation: Evaluation, path: Path) -> None:

@@ -22,6 +22,7 @@ from mmearth_train.evaluate.gather import Gathered, gather
 from mmearth_train.evaluate.rank import effective_rank
 from mmearth_train.evaluate.results import FILE_NAME, EncoderSummary, Evaluation, EvaluationError, Skipped, save
 from mmearth_train.evaluate.scoring import Contestant, Protocol, Truth, UnscorableError, score, truth_of
+from mmearth_train.resume import code_version
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         targets=tuple(truth.summary for truth in truths),
         skipped=skipped,
         rows=rows,
+        code=code_version(),
     )
     save(evaluation, out)
     return evaluation

@@ -23,12 +23,15 @@ def test_the_flow_publishes_progress_and_losses_and_what_a_trainer_said_last(tmp
     with shared_server(tmp_path / "prefect") as environment:
         # Prefect reads its settings when it is first imported, so the flow gets a process of its own.
         flow = (
-            "from pathlib import Path\nfrom flows.pretrain import pretrain\n"
-            f"pretrain(Path({str(store)!r}), Path({str(out)!r}), {options!r})\n"
+            "from pathlib import Path\nimport httpx, prefect.artifacts\nfrom flows.pretrain import pretrain\n"
+            f"again = lambda: pretrain(Path({str(store)!r}), Path({str(out)!r}), {options!r})\nagain()\n"
+            "def gone(*_, **__): raise httpx.ConnectError('nobody listens')\n"
+            "prefect.artifacts.TableArtifact.create = gone\nprint('returned', again())\n"
             f"pretrain(Path({str(tmp_path / 'missing')!r}), Path({str(tmp_path / 'none')!r}))"
         )
         ran = subprocess.run([sys.executable, "-c", flow], env=environment, capture_output=True, timeout=240, text=True)
         answer = requests.post(f"{environment['PREFECT_API_URL']}/artifacts/filter", json={}, timeout=60)
+    assert f"returned {out}" in ran.stdout, "a finished run is one also where its table cannot be shown"
     refusal = next(line for line in ran.stderr.splitlines() if line.startswith("mmearth pretrain: "))
     assert f" ended with exit code 2: {refusal}; mend that, then run again" in ran.stderr.splitlines()[-1]
     shown = {artifact["key"]: artifact for artifact in answer.json() if str(out) in str(artifact["description"])}

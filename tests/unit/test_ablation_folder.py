@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from benchmarks import ablation
 from benchmarks.ablation import AblationSettings, adopt
 from mmearth_data.emulator import world
 from mmearth_train.config import RunError
+from mmearth_train.evaluate import EvaluateConfig, Evaluation
+from mmearth_train.evaluate.results import save
+from mmearth_train.resume import code_version
 
 
 @pytest.fixture
@@ -52,6 +56,30 @@ def test_other_settings_and_fewer_seeds_are_refused(
 def test_fewer_seeds_are_asked_once_the_other_runs_are_gone(begun: AblationSettings) -> None:
     shutil.rmtree(begun.out / "runs" / "all" / "seed-2")
     adopt(dataclasses.replace(begun, seeds=2))
+
+
+def test_what_is_no_run_is_refused_before_probes_would_take_it_for_one(begun: AblationSettings) -> None:
+    kept = begun.out / "runs" / "all" / "seed-0.bak"
+    kept.mkdir()
+    adopt(begun)
+    (kept / ablation.ENCODER_FILE).touch()
+    with pytest.raises(RunError, match=r"seed-0\.bak is no run of this ablation .*; move it out of .*/all$"):
+        adopt(begun)
+
+
+@pytest.mark.parametrize(("code", "again"), [(code_version(), False), ("of another version", True)])
+def test_probes_are_made_again_where_other_code_made_them(
+    begun: AblationSettings, code: str, again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = ablation.Job("all", 0, begun.out / "runs" / "all" / "seed-0")
+    (job.out / ablation.ENCODER_FILE).touch()
+    found = Evaluation("store", 1, 1, 5, 56, (), (), (), (), code)
+    time.sleep(0.01)
+    save(found, begun.out / ablation.EVALUATION_FILE)
+    asked: list[EvaluateConfig] = []
+    monkeypatch.setattr(ablation, "evaluate", lambda config: asked.append(config) or found)
+    assert ablation.probe(begun, begun.out / "store.zarr", [job]) == found
+    assert bool(asked) == again
 
 
 def test_tiles_of_another_earth_are_refused(
