@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import shapely
 from ee.ee_exception import EEException
+from googleapiclient.errors import HttpError
 from numpy.typing import NDArray
 from pyproj import Geod, Transformer
 
@@ -161,8 +162,17 @@ def test_nested_aggregations_are_refused_beyond_a_number() -> None:
     values = [i * i % 7 for i in range(11)]
     assert few.aggregate_array("n").getInfo() == [sum(w for w in values if w < v) for v in values]
     many = ee.FeatureCollection([ee.Feature(None, {"v": k}) for k in range(limits.MAX_NESTED_AGGREGATIONS + 1)])
-    with pytest.raises(EEException, match="Too many concurrent aggregations"):
-        many.map(lambda f: f.set("n", places.filter(ee.Filter.lt("v", f.get("v"))).aggregate_sum("v"))).getInfo()
+    region = _projected(shapely.box(300000, 6199970, 300030, 6200000))
+    nested: list[Any] = [
+        lambda f: places.filter(ee.Filter.lt("v", f.get("v"))).aggregate_sum("v"),
+        lambda f: places.filter(ee.Filter.lt("v", f.get("v"))).aggregate_array("v"),
+        lambda f: _image().add(ee.Number(f.get("v"))).reduceRegion(ee.Reducer.sum(), region),
+    ]
+    for ask in nested:
+        with pytest.raises(EEException, match=r"Too many concurrent aggregations\.$") as caught:
+            many.map(lambda f, ask=ask: f.set("n", ask(f))).getInfo()
+        assert isinstance(caught.value.__context__, HttpError)
+        assert caught.value.__context__.status_code == 429
 
 
 def test_columns_are_numpys() -> None:
