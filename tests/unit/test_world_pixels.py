@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from mmearth_data.emulator.world import blocks, optics, phenology, setting, spectra
+from mmearth_data.emulator.world import blocks, landcover, optics, parcels, phenology, radar, setting, spectra
 from mmearth_data.emulator.world.blocks import Block
 from mmearth_data.emulator.world.scenes import OpticalScene
 from mmearth_data.emulator.world.setting import World
@@ -83,3 +83,46 @@ def test_a_band_is_a_mix_of_its_surfaces_through_air_and_clouds(level: str) -> N
     slack = 0.035 * high + 12.0
     assert (got > low - slack).all()
     assert (got < high + slack).all()
+
+
+def test_cover_follows_density_slope_and_fields() -> None:
+    """Cases of density, share farmed, slope, random number of the parcel and distance to its border."""
+    chance = 2**32 - 1
+    cases = [
+        (0.05, 0.0, 0.0, 0.99, 9.0, landcover.BARE), (0.15, 0.0, 0.0, 0.99, 9.0, landcover.MOSS),
+        (0.35, 0.0, 0.0, 0.99, 9.0, landcover.GRASS), (0.55, 0.0, 0.0, 0.99, 9.0, landcover.SHRUB),
+        (0.90, 0.0, 0.0, 0.99, 9.0, landcover.TREES), (0.55, 0.0, 1.5, 0.99, 9.0, landcover.BARE),
+        (0.90, 0.0, 1.5, 0.99, 9.0, landcover.TREES), (0.90, 1.0, 0.0, 0.50, 9.0, landcover.CROPS),
+        (0.90, 1.0, 0.0, 0.90, 9.0, landcover.GRASS), (0.90, 1.0, 0.0, 0.99, 9.0, landcover.TREES),
+    ]  # fmt: skip
+    density, farmed, slope, lot, edge, expected = (np.array([values]) for values in zip(*cases, strict=True))
+    limits = np.broadcast_to(np.array([0.1, 0.2, 0.4, 0.6], dtype=np.float32)[:, None, None], (4, *density.shape))
+    fields = [field.astype(np.float32) for field in (density, farmed)]
+    hedges, patches = np.ones(density.shape, dtype=np.float32), np.zeros(density.shape, dtype=np.float32)
+    parcel = (lot * chance).astype(np.uint32)
+    rest = slope.astype(np.float32), parcel, edge.astype(np.float32)
+    np.testing.assert_array_equal(landcover._grown(*fields, limits.copy(), hedges, patches, *rest), expected)
+    hedge = landcover._grown(*fields, limits.copy(), hedges, patches, rest[0], parcel, np.zeros_like(rest[2]))
+    assert set(hedge[0, [7, 8]]) <= {landcover.TREES, landcover.GRASS}
+    np.testing.assert_array_equal(hedge[0, :7], expected[0, :7])
+
+
+def test_parcels_have_borders_where_their_numbers_change() -> None:
+    world, block = earth(), home()
+    found = parcels.make(world, block, world.setting(block))
+    assert 20 < len(np.unique(found.identity)) < 5000
+    inside = found.edge > 1.5
+    for axis in (0, 1):
+        same = np.diff(found.identity.astype(np.int64), axis=axis) == 0
+        both = (inside[1:] & inside[:-1]) if axis == 0 else (inside[:, 1:] & inside[:, :-1])
+        # Away from its borders a parcel ends where its estate does, and nowhere else.
+        assert same[both].mean() > 0.98
+
+
+def test_an_echo_is_the_sum_of_its_parts() -> None:
+    spread = np.random.default_rng(2)
+    kind = spread.integers(0, 11, (5, 7)).astype(np.uint8)
+    parts, speckle = spread.normal(size=(9, 5, 7)).astype(np.float32), spread.normal(size=(5, 7)).astype(np.float32)
+    got = radar._decibels(kind, parts, speckle, radar._GROUND["VV"], np.float32(1.4), np.float32(1.2))
+    expected = radar._GROUND["VV"][kind] + 1.4 * parts[0] + 1.2 * parts[1] + parts[2:].sum(axis=0) + speckle
+    np.testing.assert_allclose(got, expected, atol=1e-5)

@@ -31,8 +31,13 @@ def temperature_in(planet: Planet, lon: F64, lat: F64, month: float | F64) -> F6
 
 def rain_in(planet: Planet, lon: F64, lat: F64, month: float | F64) -> F64:
     """Long-term mean precipitation in metres of a month (0–12, fractional)."""
+    return rain_of(planet, lon, lat, season(lat, month))
+
+
+def rain_of(planet: Planet, lon: F64, lat: F64, seasons: F64) -> F64:
+    """As ``rain_in``, of a time of the year as ``season`` tells it."""
     annual, summer = between(planet.rain, lon, lat), between(planet.summer_rain, lon, lat)
-    return annual / 12.0 * np.maximum(1.0 + 0.9 * summer * season(lat, month), 0.05)
+    return annual / 12.0 * np.maximum(1.0 + 0.9 * summer * seasons, 0.05)
 
 
 def anomaly(planet: Planet, lon: F64, lat: F64, year: int, month: int) -> tuple[F64, F64]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mmearth_data.emulator.world import noise
 from mmearth_data.emulator.world.blocks import Block
-from mmearth_data.emulator.world.climate import rain_in, season
+from mmearth_data.emulator.world.climate import rain_of, season
 from mmearth_data.emulator.world.compiled import compiled
 from mmearth_data.emulator.world.planet import Planet
 
@@ -30,9 +30,10 @@ _OCTAVES = ((600.0, 1.0), (150.0, 0.8), (38.0, 0.6), (9.0, 0.4))
 
 def weather(planet: Planet, datatakes: U32, months: F64, lon: F64, lat: F64) -> F64:
     """Weather state of each datatake at each point, shape (datatakes, points); above 0 more than half is cloudy."""
-    rain = rain_in(planet, lon[None, :], lat[None, :], months[:, None])
+    seasons = season(lat, months[:, None])
+    rain = rain_of(planet, lon, lat, seasons)
     # High latitudes are cloudier than their precipitation says, most of all in winter.
-    grey = np.clip((np.abs(lat) - 42.0) / 15.0, 0.0, 1.0) * (1.0 - 0.6 * season(lat[None, :], months[:, None]))
+    grey = np.clip((np.abs(lat) - 42.0) / 15.0, 0.0, 1.0) * (1.0 - 0.6 * seasons)
     usual = np.clip(0.10 + 0.76 * (1.0 - np.exp(-rain / 0.085)) + 0.17 * grey, 0.06, 0.91)
     mean = np.log(usual / (1.0 - usual)) / 1.702
     shift = np.stack([noise.uniform(noise.hash_points(axis, datatakes)) for axis in range(3)], axis=1) * 4096.0

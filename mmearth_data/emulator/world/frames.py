@@ -98,7 +98,6 @@ def _spread(nodes: F64, at_rows: F64, at_columns: F64) -> F64:
     return out
 
 
-@lru_cache(maxsize=256)
 def locate(epsg: int, transform: Affine, row0: int, column0: int, height: int, width: int) -> tuple[Patch, ...]:
     """Where the pixel centres of a window of any north-up grid lie, one patch per frame that the window touches."""
     a, _, c, _, e, f = transform
@@ -109,20 +108,21 @@ def locate(epsg: int, transform: Affine, row0: int, column0: int, height: int, w
     ]
     node_rows = np.linspace(row0, row0 + height, steps[0] + 1)
     node_columns = np.linspace(column0, column0 + width, steps[1] + 1)
-    x, y = np.meshgrid(a * node_columns + c, e * node_rows + f)
+    shape = len(node_rows), len(node_columns)
+    x, y = np.broadcast_to(a * node_columns + c, shape), np.broadcast_to((e * node_rows + f)[:, None], shape)
     lon, lat = (x, y) if epsg == 4326 else to_lonlat(epsg, x, y)
     at_rows = (np.arange(height, dtype=np.float64) + 0.5) * (steps[0] / height)
     at_columns = (np.arange(width, dtype=np.float64) + 0.5) * (steps[1] / width)
     # A window that touches the antimeridian from either side must not be interpolated across it.
     reference = float(lon.flat[0])
     lon = reference + (np.mod(lon - reference + 180.0, 360.0) - 180.0)
-    frames = np.unique(frame_of(lon, lat))
+    frames = set(frame_of(lon, lat).ravel().tolist())
     owner = None
     if len(frames) > 1:
-        owner = frame_of(_spread(lon, at_rows, at_columns), _spread(lat, at_rows, at_columns))
-        frames = np.unique(owner)
+        owner = frame_of(_spread(lon, at_rows, at_columns), _spread(np.ascontiguousarray(lat), at_rows, at_columns))
+        frames = set(np.unique(owner).tolist())
     patches = []
-    for frame in (int(code) for code in frames):
+    for frame in sorted(frames):
         east, north = from_lonlat(frame, lon, lat)
         patches.append(
             Patch(

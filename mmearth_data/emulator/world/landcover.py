@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mmearth_data.emulator.world import climate, noise, parcels, roads, settlements, terrain
 from mmearth_data.emulator.world.blocks import Block
+from mmearth_data.emulator.world.compiled import compiled
 from mmearth_data.emulator.world.setting import Setting, World
 from mmearth_data.emulator.world.terrain import Terrain, quantile
 
@@ -27,7 +28,13 @@ TREES, SHRUB, GRASS, CROPS, BUILT, BARE, SNOW, WATER, WETLAND, MANGROVES, MOSS =
 VALUES = np.array([10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 100], dtype=np.uint8)
 """WorldCover's value of each class index."""
 
+_TALL = np.array([60.0, 6.0, 0, 0, 0, 0, 0, 0, 2.5, 25.0, 0], dtype=np.float32)
+"""Metres that each class's plants reach at most, where they are as tall as trees let them be."""
+_STATURE = np.array([1.0, 0.22, 0, 0, 0, 0, 0, 0, 0.10, 0.6, 0], dtype=np.float32)
+"""Their height relative to trees that stood there."""
 _GROWTH = ((230.0, 1.0), (85.0, 0.8), (33.0, 0.6), (13.0, 0.45), (5.0, 0.3))
+_GROWTH_SCALE = 1.0 / np.sqrt(1.0 + 0.75**2 + 0.5**2)
+"""To unit variance, together with the growth over kilometres."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +42,8 @@ class Ground:
     """What lies on a block at 10 m.
 
     ``cover`` is a class index; ``vigour`` (0–1) how well plants do at a pixel; ``parcel`` a random number per parcel of
-    land, ``edge`` the distance in pixels to its border; ``canopy`` the height of plants in metres; ``conifer`` the
-    share of conifers among trees; ``town`` the density of settlement; ``road`` where what is built is a road or bridge.
-    ``terrain`` and ``setting`` are what it rests on.
+    land; ``canopy`` the height of plants in metres; ``conifer`` the share of conifers among trees; ``town`` the density
+    of settlement; ``road`` where what is built is a road or bridge. ``terrain`` and ``setting`` are what it rests on.
     """
 
     block: Block
@@ -46,7 +52,6 @@ class Ground:
     cover: U8
     vigour: F32
     parcel: U32
-    edge: F32
     canopy: F32
     conifer: F32
     town: F32
@@ -55,74 +60,120 @@ class Ground:
     """Annual mean temperature in °C at the pixel's own height."""
 
 
-def _natural(world: World, block: Block, setting: Setting, ground: Terrain, warmth: F32) -> tuple[U8, F32]:
-    """Cover where nobody farms or builds, and the density field (0–1) that decided it."""
+@compiled
+def _odds(growth: F32, ground: tuple[F32, F32, F32], warmth: F32, nodes: F32, pole: np.float32) -> F32:
+    """Logits of how badly plants do at each pixel, and of how badly farming pays: (2, rows, columns).
+
+    ``growth`` is noise, ``ground`` wetness, slope northwards and slope; ``nodes`` are fields at the pixels: growth over
+    kilometres, temperature without the pixel's own height, farming over kilometres.
+    """
+    wetness, north, slope = ground
+    out = np.empty((2, *growth.shape), dtype=np.float32)
+    zero, scale = np.float32(0.0), np.float32(_GROWTH_SCALE)
+    for i in range(growth.shape[0]):
+        for j in range(growth.shape[1]):
+            # Valleys are moister; slopes that face the sun are drier, the more so the steeper they are.
+            field = (growth[i, j] + nodes[0, i, j]) * scale + (np.float32(0.55) * wetness[i, j] - np.float32(0.2))
+            field += min(max(pole * north[i, j] * np.float32(-1.6), np.float32(-0.5)), np.float32(0.5))
+            cold = (nodes[1, i, j] - warmth[i, j]) * np.float32(0.12)
+            field -= min(max(cold, np.float32(-0.4)), np.float32(2.5))
+            out[0, i, j] = np.float32(-1.702) * field
+            steep = (slope[i, j] - np.float32(0.07)) * np.float32(40.0)
+            chance = nodes[2, i, j] - min(max(steep, zero), np.float32(8.0))
+            chance -= np.float32(1.5) if wetness[i, j] > np.float32(0.95) else zero
+            out[1, i, j] = np.float32(-2.2) * chance
+    return out
+
+
+@compiled
+def _grown(density: F32, farmed: F32, limits: F32, hedges: F32, patches: F32, slope: F32, parcel: U32, edge: F32) -> U8:
+    """Cover that grows by itself where plants do as well as ``density``, with fields and hedges where ``farmed``.
+
+    ``limits`` are the densities up to which ground is bare, moss, grass and shrub.
+    """
+    out = np.empty(density.shape, dtype=np.uint8)
+    for i in range(density.shape[0]):
+        for j in range(density.shape[1]):
+            own, pays = density[i, j], farmed[i, j]
+            mixed = own + np.float32(0.05) * patches[i, j]
+            cover = TREES
+            if mixed < limits[3, i, j]:
+                cover = SHRUB
+            if mixed < limits[2, i, j]:
+                cover = GRASS
+            if own < limits[1, i, j]:
+                cover = MOSS
+            if own < limits[0, i, j]:
+                cover = BARE
+            # Scree and rock on the steepest slopes.
+            if slope[i, j] > np.float32(0.85) + np.float32(0.25) * own and cover != TREES:
+                cover = BARE
+            lot = np.float32(parcel[i, j] >> np.uint32(8)) * np.float32(2.0**-24)
+            field = lot < pays * np.float32(0.86)
+            if field or lot < pays * np.float32(0.97):
+                cover = CROPS if field else GRASS
+                if edge[i, j] < hedges[i, j] and pays > np.float32(0.45):
+                    cover = TREES if parcel[i, j] & np.uint32(8) else GRASS
+            out[i, j] = cover
+    return out
+
+
+def _sigmoid(odds: F32) -> F32:
+    """1 / (1 + exp(odds)), in their place."""
+    np.exp(odds, out=odds)
+    odds += np.float32(1.0)
+    return np.divide(np.float32(1.0), odds, out=odds)
+
+
+def _plants(
+    world: World, block: Block, setting: Setting, land: Terrain, warmth: F32, lots: parcels.Parcels
+) -> tuple[U8, F32]:
+    """Cover where nobody builds and no water stands, and the density (0–1) of what grows by itself."""
     rows, columns = block.rows(), block.columns()
-    key = noise.salt(world.seed, "growth")
-    field = noise.fractal(key, rows, columns, _GROWTH)
-    field += block.spread(0.75 * setting.layer["growth 12"] + 0.5 * setting.layer["growth 5"])
-    field *= np.float32(1.0 / np.sqrt(1.0 + 0.75**2 + 0.5**2))
-    # Valleys are moister; slopes that face the sun are drier, the more so the steeper they are.
-    pole = np.float32(-1.0 if block.south else 1.0)
-    field += np.float32(0.55) * ground.wetness - np.float32(0.2)
-    field += np.clip(pole * ground.north * np.float32(-1.6), -0.5, 0.5)
-    cold = np.clip((block.spread(setting.temperature) - warmth) * np.float32(0.12), -0.4, 2.5)
-    field -= cold
-    density: F32 = np.float32(1.0) / (np.float32(1.0) + np.exp(np.float32(-1.702) * field))
-    share = [setting.trait[name] for name in ("bare", "moss", "grass", "shrub")]
-    limits = [block.spread(limit) for limit in np.cumsum(share, axis=0)]
-    mixed = density + np.float32(0.05) * noise.smooth(key ^ 9, rows, columns, 3.0)
-    cover = np.full(density.shape, TREES, dtype=np.uint8)
-    cover[mixed < limits[3]] = SHRUB
-    cover[mixed < limits[2]] = GRASS
-    cover[density < limits[1]] = MOSS
-    cover[density < limits[0]] = BARE
-    # Scree and rock on the steepest slopes.
-    cover[(ground.slope > 0.85 + 0.25 * density) & (cover != TREES)] = BARE
-    return cover, density
+    key, trait, layer = noise.salt(world.seed, "growth"), setting.trait, setting.layer
+    farms = quantile(1.0 - trait["crops"]) + 0.75 * layer["farms 16"] + 0.5 * layer["farms 6"]
+    share = [trait[name] for name in ("bare", "moss", "grass", "shrub")]
+    growth = 0.75 * layer["growth 12"] + 0.5 * layer["growth 5"]
+    hedges = trait["hedges"] * 1.6 - 0.4
+    nodes = block.spread(np.stack([growth, setting.temperature, 2.0 * farms, hedges, *np.cumsum(share, axis=0)]))
+    relief, pole = (land.wetness, land.north, land.slope), np.float32(-1.0 if block.south else 1.0)
+    odds = _odds(noise.fractal(key, rows, columns, _GROWTH), relief, warmth, nodes, pole)
+    density, farmed = _sigmoid(odds)
+    patches = noise.smooth(key ^ 9, rows, columns, 3.0)
+    return _grown(density, farmed, nodes[4:], nodes[3], patches, land.slope, lots.identity, lots.edge), density
 
 
-def _farmed(world: World, block: Block, setting: Setting, ground: Terrain, cover: U8, parcel: parcels.Parcels) -> U8:
-    """Cover with fields, pastures and hedges laid over it where farming pays."""
-    chance = block.spread(
-        2.0
-        * (quantile(1.0 - setting.trait["crops"]) + 0.75 * setting.layer["farms 16"] + 0.5 * setting.layer["farms 6"])
-    )
-    chance = chance - np.clip((ground.slope - np.float32(0.07)) * np.float32(40.0), 0.0, 8.0)
-    chance -= np.float32(1.5) * (ground.wetness > 0.95)
-    farmed = np.float32(1.0) / (np.float32(1.0) + np.exp(np.float32(-2.2) * chance))
-    lot = noise.uniform(parcel.identity)
-    fields = lot < farmed * np.float32(0.86)
-    pasture = ~fields & (lot < farmed * np.float32(0.97))
-    result = cover.copy()
-    result[pasture] = GRASS
-    result[fields] = CROPS
-    hedged = (parcel.edge < block.spread(setting.trait["hedges"] * 1.6 - 0.4)) & (farmed > 0.45)
-    result[hedged & (fields | pasture)] = np.where(parcel.identity[hedged & (fields | pasture)] & 8, TREES, GRASS)
-    return result
+@compiled
+def _heights(cover: U8, density: F32, parcel: U32, cold: F32, mature: F32, managed: F32, rough: F32) -> F32:
+    """Height of plants in metres: tall where they grow densely, young or cut in some stands."""
+    out = np.zeros(cover.shape, dtype=np.float32)
+    zero, one = np.float32(0.0), np.float32(1.0)
+    for i in range(cover.shape[0]):
+        for j in range(cover.shape[1]):
+            kind = cover[i, j]
+            if kind in (GRASS, CROPS, MOSS):
+                out[i, j] = np.float32(0.8) * density[i, j]
+            most, factor = _TALL[kind], _STATURE[kind]
+            if most > zero:
+                stand = np.float32(np.uint32(parcel[i, j] * np.uint32(2654435761)) >> np.uint32(8))
+                young = (np.float32(0.55) - stand * np.float32(2.0**-24)) * np.float32(1.5)
+                # Managed forest stands differ in age by parcel, the more the more people live nearby.
+                age = one - managed[i, j] * min(max(young, zero), np.float32(0.75))
+                site = np.float32(0.45) + np.float32(0.65) * density[i, j]
+                trees = mature[i, j] * site * age * (one + np.float32(0.16) * rough[i, j])
+                trees *= min(max(cold[i, j], np.float32(0.25)), one)
+                out[i, j] = min(max(trees * factor, zero), most)
+    return out
 
 
 def _canopy(
-    world: World, block: Block, setting: Setting, cover: U8, density: F32, parcel: parcels.Parcels, cold: F32
+    world: World, block: Block, setting: Setting, cover: U8, density: F32, lots: parcels.Parcels, cold: F32
 ) -> F32:
-    """Height of plants in metres: tall where they grow densely, young or cut in some stands."""
-    rows, columns = block.rows(), block.columns()
-    key = noise.salt(world.seed, "canopy")
-    mature = block.spread(setting.trait["canopy"] * np.exp(0.18 * setting.layer["stands 7"]))
-    site = np.float32(0.45) + np.float32(0.65) * density
-    stand = noise.uniform(parcel.identity * np.uint32(2654435761))
-    # Managed forest stands differ in age by parcel, the more the more people live nearby.
-    managed = block.spread(np.clip(setting.trait["people"], 0.0, 0.9))
-    age = np.float32(1.0) - managed * np.clip((np.float32(0.55) - stand) * np.float32(1.5), 0.0, 0.75)
-    rough = np.float32(1.0) + np.float32(0.16) * noise.fractal(key, rows, columns, ((9.0, 1.0), (3.0, 0.8)))
-    trees = mature * site * age * rough * np.clip(cold, 0.25, 1.0)
-    height = np.zeros(cover.shape, dtype=np.float32)
-    for kind, factor, most in ((TREES, 1.0, 60.0), (MANGROVES, 0.6, 25.0), (SHRUB, 0.22, 6.0), (WETLAND, 0.10, 2.5)):
-        here = cover == kind
-        height[here] = np.clip(trees[here] * np.float32(factor), 0.0, np.float32(most))
-    low = (cover == GRASS) | (cover == CROPS) | (cover == MOSS)
-    height[low] = np.float32(0.8) * density[low]
-    return height
+    """Height of plants in metres."""
+    rough = noise.fractal(noise.salt(world.seed, "canopy"), block.rows(), block.columns(), ((9.0, 1.0), (3.0, 0.8)))
+    mature = setting.trait["canopy"] * np.exp(0.18 * setting.layer["stands 7"])
+    nodes = block.spread(np.stack([mature, np.clip(setting.trait["people"], 0.0, 0.9)]))
+    return _heights(cover, density, lots.identity, cold, nodes[0], nodes[1], rough)
 
 
 @lru_cache(maxsize=96)
@@ -134,9 +185,8 @@ def ground(world: World, block: Block) -> Ground:
     key = noise.salt(world.seed, "cover")
     mean_height = block.spread(setting.height)
     warmth = block.spread(setting.temperature) - np.float32(climate.LAPSE) * (land.elevation - mean_height)
-    cover, density = _natural(world, block, setting, land, warmth)
     lots = parcels.make(world, block, setting)
-    cover = _farmed(world, block, setting, land, cover, lots)
+    cover, density = _plants(world, block, setting, land, warmth, lots)
     marsh = noise.fractal(key, rows, columns, ((120.0, 1.0), (40.0, 0.6), (12.0, 0.3))) * np.float32(0.8)
     marsh += np.float32(1.1) * (land.wetness - np.float32(0.45)) + block.spread(0.6 * setting.layer["marsh 8"])
     marsh -= np.float32(6.0) * land.slope
@@ -170,7 +220,6 @@ def ground(world: World, block: Block) -> Ground:
         cover=cover,
         vigour=density,
         parcel=lots.identity,
-        edge=lots.edge,
         canopy=_canopy(world, block, setting, cover, density, lots, cold),
         conifer=np.clip((conifer - np.float32(0.5)) * np.float32(2.2) + np.float32(0.5), 0.0, 1.0)
         * (block.spread(setting.trait["conifer"]) > 0.01),

@@ -48,8 +48,10 @@ def hash_grids(keys: U32, rows: I64, columns: I64) -> U32:
 
 def hash_points(key: int, *indices: NDArray[np.integer]) -> U32:
     """Hashes of points given by up to three equally shaped integer indices."""
-    points = np.stack([np.ravel(index).astype(np.uint32) for index in indices])
-    return lattices.of_points(key, points).reshape(np.shape(indices[0]))
+    points = [np.ravel(index).astype(np.uint32) for index in indices]
+    return lattices.of_points(key, points[0][None] if len(points) == 1 else np.stack(points)).reshape(
+        np.shape(indices[0])
+    )
 
 
 def uniform(hashes: U32) -> F32:

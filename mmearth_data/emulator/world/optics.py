@@ -73,7 +73,7 @@ def _brightness(
     return out
 
 
-@lru_cache(maxsize=48)
+@lru_cache(maxsize=16)
 def _lit(world: World, block: Block, month: float, year: int, scene: OpticalScene) -> F32:
     """Shares of pure surfaces at 10 m, weighted by how brightly each pixel shines, shape (12, rows, columns)."""
     state = surface(world, block, month, year)

@@ -194,7 +194,7 @@ def _crops(land: Ground, month: float, year: int) -> F32:
     return np.exp(greenness, out=greenness)
 
 
-@lru_cache(maxsize=48)
+@lru_cache(maxsize=16)
 def surface(world: World, block: Block, month: float, year: int) -> Surface:
     """What a block's surface is made of at a date."""
     land = ground(world, block)
