@@ -39,7 +39,9 @@ def _require_empty(folder: Path) -> None:
         return
     others = sorted(entry.name for entry in output.iterdir() if entry.name != folder.name)
     if others:
-        raise ConversionError(f"{output} must be empty or hold this conversion; it holds {others[0]!r}")
+        raise ConversionError(
+            f"{output} must be empty or hold this conversion; it holds {others[0]!r}: choose another directory"
+        )
 
 
 def content_key(store: str | Path) -> str:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import re
 import shutil
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,7 @@ from mmearth_data.store.schema import VACANT_FLAG
 
 GZIP_LEVEL = 4
 """HDF5's own default, which the published files have."""
+_NUMBER = re.compile(r"errno = (\d+)")
 _JOURNAL, _DONE = "_conversion", "done.json"
 
 
@@ -103,22 +107,18 @@ def _write_part(store: Store, shard: int, part: Path, pool: ThreadPoolExecutor) 
     checksums: dict[str, list[int]] = {}
     statistics = band_stats.TrainStatistics()
     entries: list[str] = []
-    try:
-        with h5py.File(temporary_of(final), "w") as file:
-            arrays = _create(file, store.tile_pixels, _stored(store, shard))
-            for rows in stored_rows(store, shard):
-                derived, first = _derived(rows), len(splits)
-                for name, array in arrays.items():
-                    encoded = list(pool.map(_encoder(name, rows, derived), range(len(rows.records))))
-                    for at, (chunk, _) in enumerate(encoded, start=first):
-                        array.id.write_direct_chunk((at, *(0,) * (array.ndim - 1)), chunk)
-                    checksums.setdefault(name, []).extend(found for _, found in encoded)
-                splits += [record["split"] for record in rows.records]
-                entries += _entries(rows)
-                statistics.add(rows, derived)
-    except OSError as error:
-        raise unwritable(final, error) from error
-    publish(temporary_of(final), final)
+    with _writing(final) as file:
+        arrays = _create(file, store.tile_pixels, _stored(store, shard))
+        for rows in stored_rows(store, shard):
+            derived, first = _derived(rows), len(splits)
+            for name, array in arrays.items():
+                encoded = list(pool.map(_encoder(name, rows, derived), range(len(rows.records))))
+                for at, (chunk, _) in enumerate(encoded, start=first):
+                    array.id.write_direct_chunk((at, *(0,) * (array.ndim - 1)), chunk)
+                checksums.setdefault(name, []).extend(found for _, found in encoded)
+            splits += [record["split"] for record in rows.records]
+            entries += _entries(rows)
+            statistics.add(rows, derived)
     write_atomic(part.with_suffix(".json"), ",\n".join(entries).encode())
     return {
         "rows": len(splits),
@@ -126,6 +126,26 @@ def _write_part(store: Store, shard: int, part: Path, pool: ThreadPoolExecutor) 
         "crc32c": {name: _joined(rows) for name, rows in checksums.items()},
         "statistics": statistics.moments(),
     }
+
+
+@contextmanager
+def _writing(final: Path) -> Iterator[h5py.File]:
+    """A new HDF5 file that becomes ``final`` once it is whole; raises StoreError where the disk refuses to take it.
+
+    HDF5 tells of a full disk as it likes, often only as it closes the file, and with the number of the error in a text.
+    """
+    try:
+        with h5py.File(temporary_of(final), "w") as file:
+            yield file
+    except (OSError, RuntimeError) as error:
+        temporary_of(final).unlink(missing_ok=True)
+        number, refusal = _NUMBER.search(str(error)), error
+        if number:
+            refusal = OSError(int(number[1]), os.strerror(int(number[1])))
+        if not isinstance(refusal, OSError):
+            raise
+        raise unwritable(final, refusal) from refusal
+    publish(temporary_of(final), final)
 
 
 def _encoder(name: str, rows: Rows, derived: dict[str, NDArray[Any]]) -> Callable[[int], tuple[bytes, int]]:
@@ -210,22 +230,18 @@ def _entries(rows: Rows) -> list[str]:
 
 def _assemble(store: Store, journal: Journal, final: Path, records: list[dict[str, Any]], progress: Progress) -> None:
     """Copy the chunks of every part into one file, as they are."""
-    try:
-        with h5py.File(temporary_of(final), "w") as file:
-            arrays = _create(file, store.tile_pixels, sum(record["rows"] for record in records))
-            first = 0
-            for shard, record in enumerate(records):
-                with h5py.File(_parts(journal) / f"{shard:06d}.h5", "r") as part:
-                    for name, array in arrays.items():
-                        zeros, source = (0,) * (array.ndim - 1), part[name].id
-                        for row in range(record["rows"]):
-                            _, chunk = source.read_direct_chunk((row, *zeros))
-                            array.id.write_direct_chunk((first + row, *zeros), chunk)
-                first += record["rows"]
-                progress("assembling", shard + 1, len(records))
-    except OSError as error:
-        raise unwritable(final, error) from error
-    publish(temporary_of(final), final)
+    with _writing(final) as file:
+        arrays = _create(file, store.tile_pixels, sum(record["rows"] for record in records))
+        first = 0
+        for shard, record in enumerate(records):
+            with h5py.File(_parts(journal) / f"{shard:06d}.h5", "r") as part:
+                for name, array in arrays.items():
+                    zeros, source = (0,) * (array.ndim - 1), part[name].id
+                    for row in range(record["rows"]):
+                        _, chunk = source.read_direct_chunk((row, *zeros))
+                        array.id.write_direct_chunk((first + row, *zeros), chunk)
+            first += record["rows"]
+            progress("assembling", shard + 1, len(records))
 
 
 def _write_tables(journal: Journal, files: published.Files, records: list[dict[str, Any]]) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from resource import RLIMIT_FSIZE
 
 import pytest
 import tyro
@@ -94,6 +96,24 @@ def test_a_killed_conversion_ends_with_the_same_bytes(tmp_path: Path, to: str) -
     ours, theirs = _contents(killed), _contents(straight)
     assert set(ours) == set(theirs)
     assert [name for name in ours if ours[name] != theirs[name]] == []
+
+
+def test_a_full_disk_is_one_line_with_a_remedy_and_the_next_run_carries_on(tmp_path: Path) -> None:
+    """HDF5 tells of it as it closes a part, which is smaller than the first limit, or the whole, than the second."""
+    store = make_store(tmp_path / "store", rows=28, tile_pixels=32, shard_rows=14)
+    arguments, limits = ("--store", store, "--to", "hdf5", "--out", tmp_path / "o"), resource.getrlimit(RLIMIT_FSIZE)
+    _convert(*arguments[:-1], tmp_path / "straight")
+    whole = next((tmp_path / "straight").glob("*.h5")).stat().st_size
+    for limit, file in ((whole // 4, "000000.h5"), (whole * 3 // 4, "o.h5")):
+        resource.setrlimit(RLIMIT_FSIZE, (limit, limits[1]))
+        try:
+            with pytest.raises(StoreError, match=rf"cannot write .*{file}: File too large; raise the file size limit"):
+                _convert(*arguments)
+        finally:
+            resource.setrlimit(RLIMIT_FSIZE, limits)
+        assert not [file for file in (tmp_path / "o").rglob("*") if file.suffix == ".tmp"]
+    _convert(*arguments)
+    assert (tmp_path / "o" / "o.h5").read_bytes() == (tmp_path / "straight" / "straight.h5").read_bytes()
 
 
 def test_what_does_not_fit_is_one_line_with_a_remedy(tmp_path: Path) -> None:
