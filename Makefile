@@ -21,7 +21,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 # Slots that were taken when the server was stopped are given back once their leases, kept on disk, have run out.
 export PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE := prefect.server.concurrency.lease_storage.filesystem
 
-.PHONY: setup demo test lint e2e ablation bench bench-loader bench-collection sample collect finalize pretrain evaluate report ui deploy emulator
+.PHONY: setup demo test lint e2e ablation bench bench-loader bench-collection bench-conversion sample collect finalize pretrain evaluate report ui deploy emulator
 .DEFAULT_GOAL := setup
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -60,6 +60,9 @@ bench-loader: $(INSTALLED)  ## Rates, sizes and memory of the loader beside the 
 
 bench-collection: $(INSTALLED)  ## Slots busy, requests and CPU per tile
 	PYTHONPATH=. $(BIN)/python benchmarks/collection.py $(ARGS)
+
+bench-conversion: $(INSTALLED)  ## Rates, CPU and memory of each direction of convert, and of statistics, beside the plain way
+	$(BIN)/python benchmarks/conversion.py $(ARGS)
 
 sample: $(INSTALLED)  ## N locations into LOCATIONS, from PROJECT or EMULATOR
 	$(BIN)/mmearth sample --locations $(N) --out $(LOCATIONS) $(EARTH) $(ARGS)
