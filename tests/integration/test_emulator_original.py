@@ -20,6 +20,11 @@ from mmearth_data.modalities import MODALITIES
 from mmearth_data.source import Acquisition, Location, Tile
 from tests.emulated import start_emulator
 
+PUBLISHED = (
+    "sentinel2", "sentinel2_cloudmask", "sentinel2_cloudprod", "sentinel2_scl", "sentinel1", "aster", "dynamic_world",
+    "canopy_height_eth", "esa_worldcover",
+)  # fmt: skip
+PREFIXES = {"ASCENDING": "asc", "DESCENDING": "desc"}
 PLACES = ((10.4, 48.3), (-98.9, 39.4), (25.3, -20.2), (-60.4, -10.3))
 
 
@@ -75,17 +80,42 @@ class Published:
         year = self.when.get("year").getInfo()
         labels = ee.ImageCollection("GOOGLE/DYNAMICWORLD/V1").filterBounds(self.region)
         labels = labels.filterDate(f"{year}-01-01", f"{year + 1}-01-01").select("label")
-        return labels.reduce(ee.Reducer.mode()).rename("label").add(1).unmask(0, False).toUint8()
+        return labels.reduce(ee.Reducer.mode()).rename("landcover").add(1).unmask(0, False).toUint8()
 
     def worldcover(self) -> ee.Image:
         """The map's only image, by way of a list."""
         only = ee.ImageCollection("ESA/WorldCover/v100").toList(1).get(0)
-        return ee.Image(only).select("Map").unmask(0, False).toUint8()
+        return ee.Image(only).select(["Map"], ["map"]).unmask(0, False).toUint8()
 
     def aster(self) -> ee.Image:
-        """Elevation, interpolated."""
-        image = ee.Image("projects/sat-io/open-datasets/ASTER/GDEM").resample("bilinear")
-        return image.round().unmask(-32768, False).toInt16().rename("elevation")
+        """Elevation and its slope in hundredths of a degree, interpolated."""
+        elevation = ee.Image("projects/sat-io/open-datasets/ASTER/GDEM")
+        slope = ee.Terrain.slope(elevation).resample("bilinear").multiply(100)
+        image = elevation.resample("bilinear").rename("elevation").addBands(slope)
+        return image.round().unmask(-32768, False).toInt16()
+
+    def canopy(self) -> ee.Image:
+        """Height and its standard deviation from two images, interpolated."""
+        images = [ee.Image(f"users/nlang/ETH_GlobalCanopyHeight{kind}_2020_10m_v1") for kind in ("", "SD")]
+        stack = images[0].rename("height").addBands(images[1].rename("std")).resample("bilinear")
+        return stack.round().unmask(255, False).toUint8()
+
+    def sentinel1(self, passes: str, polarisations: tuple[str, ...]) -> ee.Image:
+        """Hundredths of dB of the nearest image in time of a direction, found by sorting on how far apart they are."""
+        scenes = ee.ImageCollection("COPERNICUS/S1_GRD").filterBounds(self.point)
+        scenes = scenes.filterDate(self.when.advance(-30, "day"), self.when.advance(30, "day"))
+        scenes = scenes.filter(ee.Filter.eq("instrumentMode", "IW"))
+        scenes = scenes.filter(ee.Filter.eq("orbitProperties_pass", passes))
+        apart = scenes.map(lambda image: image.set("apart", image.date().difference(self.when, "day").abs()))
+        names = [f"{PREFIXES[passes]}_{band}" for band in polarisations]
+        image = ee.Image(apart.sort("apart").first()).select(list(polarisations), names).resample("bilinear")
+        return image.multiply(100).round().unmask(-32768, False).toInt16()
+
+    def masks(self) -> ee.Image:
+        """The product's own classes and cloud probabilities, where it has them."""
+        names = [name for name in ("SCL", "MSK_CLDPRB") if name in self.acquisition.bands]
+        quality = self.product().select("QA60").unmask(65535, False).toUint16()
+        return quality.addBands(self.product().select(names).unmask(255, False).toUint8()) if names else quality
 
     def download(self, image: ee.Image) -> dict[str, NDArray[Any]]:
         """Every band by a zipped GeoTIFF per band, as getDownloadURL hands it out."""
@@ -105,19 +135,33 @@ class Published:
 
 def test_the_published_calls_give_the_pixels_of_our_export(tiles: list[Tile]) -> None:
     assert len(tiles) == 2
+    assert any(tile.acquisition.ascending or tile.acquisition.descending for tile in tiles)
     for tile in tiles:
         published = Published(tile.acquisition)
-        modality = MODALITIES["sentinel2"]
-        bands = tile.acquisition.available(modality)
-        stack = ee.ImageCollection.fromImages(
-            [published.sentinel2(bands).toInt32(), published.dynamic_world().toInt32(),
-             published.worldcover().toInt32(), published.aster().toInt32()]
-        ).toBands()  # fmt: skip
-        # An image of an asset keeps its index within the stack, others are numbered.
-        got = {name.partition("_")[2]: pixels for name, pixels in published.download(stack).items()}
-        for index, band in enumerate(modality.bands):
-            if band in bands:
-                np.testing.assert_array_equal(got[band], tile.pixels["sentinel2"][index], band)
-        np.testing.assert_array_equal(got["label"], tile.pixels["dynamic_world"][0])
-        np.testing.assert_array_equal(got["Map"], tile.pixels["esa_worldcover"][0])
-        np.testing.assert_array_equal(got["elevation"], tile.pixels["aster"][0])
+        bands = tile.acquisition.available(MODALITIES["sentinel2"])
+        radar = [
+            published.sentinel1(passes, found.polarisations)
+            for passes, found in (
+                ("ASCENDING", tile.acquisition.ascending),
+                ("DESCENDING", tile.acquisition.descending),
+            )
+            if found is not None
+        ]
+        sources = [
+            published.sentinel2(bands), published.dynamic_world(), published.worldcover(), published.aster(),
+            published.canopy(), published.masks(), *radar,
+        ]  # fmt: skip
+        stack = ee.ImageCollection.fromImages([source.toInt32() for source in sources]).toBands()
+        got = published.download(stack)
+        wanted = {
+            band: tile.pixels[name][index]
+            for name, modality in MODALITIES.items()
+            if name in PUBLISHED
+            for index, band in enumerate(modality.bands)
+            if band in tile.acquisition.available(modality)
+        }
+        assert len(got) == len(wanted) > 20
+        for band, expected in wanted.items():
+            # Within the stack a band follows the index of its image.
+            (pixels,) = (values for name, values in got.items() if name.endswith(f"_{band}"))
+            np.testing.assert_array_equal(pixels, expected, band)

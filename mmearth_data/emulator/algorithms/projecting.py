@@ -249,6 +249,8 @@ def reduce_resolution(image: Image, reducer: Reducer, bestEffort: bool, maxPixel
     where = "Image.reduceResolution"
     if reducer.inputs != 1 or len(reducer.outputs) != 1:
         raise ServiceError(f"{where}: the emulator takes reducers of one input and one output only.")
+    if maxPixels < 1:
+        raise ServiceError(f"{where}: 'maxPixels' must be positive; got {maxPixels}.")
     statistic = reducer.statistic(where)
     most = min(maxPixels, 65536)
 
