@@ -204,7 +204,7 @@ def _saved_with_us(processes: dict[Job, SpawnProcess]) -> Iterator[None]:
 
 
 def probe(settings: AblationSettings, store: Path, jobs: Sequence[Job]) -> Evaluation:
-    """Probes of every arm, each one encoder with a run for each seed; made again only by other code or for other runs."""
+    """Probes of every arm, each one encoder with a run for each seed; what this code made of these runs is kept."""
     file = settings.out / EVALUATION_FILE
     newest = max((job.out / ENCODER_FILE).stat().st_mtime for job in jobs)
     if file.is_file() and file.stat().st_mtime > newest:

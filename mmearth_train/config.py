@@ -65,6 +65,8 @@ class PretrainConfig:
     """Samples that a process computes on at once, at most; by default 32 on a CPU and 1024 on a GPU."""
     threads: int | None = None
     """CPU threads of each process; by default one for each core, shared among the processes."""
+    compile: bool = False
+    """Compile the model (torch.compile), which takes a minute or more before the first step; not measured on GPUs."""
     tensorboard: bool = False
     """Also write the figures, and reconstructions as pictures, to RUN/tensorboard."""
     wandb: bool = False

@@ -43,6 +43,8 @@ from mmearth_train.watching import Watch
 
 MICRO_BATCH = {"cpu": 32, "cuda": 1024}
 """Samples that go through the model at once, at most: larger CPU tensors are given back to the system every time."""
+COMPILER = "torch._dynamo", "torch._inductor"
+"""Modules of the errors that say why a model cannot be compiled."""
 
 
 class DivergedError(RuntimeError):
@@ -159,8 +161,11 @@ class Run:
         with stop.listening(), Watch(config.out, boards) as watch:
             try:
                 step, asked = self._loop(step, stop, watch)
-            except torch.OutOfMemoryError as error:
-                raise self._out_of_memory() from error
+            except RuntimeError as error:
+                explained = self._explained(error)
+                if explained is None:
+                    raise
+                raise explained from error
         if step < self.steps:
             self.console.print(f"stopped after step {step} of {self.steps}, saved; continue with --resume")
             if asked == signal.SIGINT:
@@ -174,7 +179,8 @@ class Run:
     def _loop(self, step: int, stop: Stop, watch: Watch) -> tuple[int, int]:
         """The loop over steps; returns how many were taken, and the signal that ended it early or 0."""
         config, feed, asked = self.config, self.feed, 0
-        learn = Step(self.model, self.optimizer, self.together, self.device, whole=self.whole)
+        model, optimizer = self.model, self.optimizer
+        learn = Step(model, optimizer, self.together, self.device, whole=self.whole, compiled=config.compile)
         columns = TextColumn("pretraining"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         with Progress(*columns, TextColumn("{task.fields[loss]}"), console=self.console) as progress:
             bar = progress.add_task("steps", total=self.steps, completed=step, loss="")
@@ -270,12 +276,18 @@ class Run:
         state = self.model, self.optimizer, self.spec, step, self.settings
         checkpoint.save_run(out, *state, keep, origin=self.origin, best=self.best, writes=self.together.first)
 
-    def _out_of_memory(self) -> GpuMemoryError:
-        at_once = self.config.micro_batch or MICRO_BATCH[self.device.type]
-        return GpuMemoryError(
-            f"the GPU's memory does not hold {at_once} samples of model {self.config.model} at once; continue with "
-            f"--resume --micro-batch {max(1, at_once // 2)}, which trains the same batches in smaller parts"
-        )
+    def _explained(self, error: RuntimeError) -> Exception | None:
+        """An error of torch about which something can be done, with what that is; None for any other."""
+        if isinstance(error, torch.OutOfMemoryError):
+            at_once = self.config.micro_batch or MICRO_BATCH[self.device.type]
+            return GpuMemoryError(
+                f"the GPU's memory does not hold {at_once} samples of model {self.config.model} at once; continue with "
+                f"--resume --micro-batch {max(1, at_once // 2)}, which trains the same batches in smaller parts"
+            )
+        if type(error).__module__.startswith(COMPILER):
+            said = str(error).strip().partition("\n")[0]
+            return RunError(f"the model cannot be compiled here ({said}); mend that, or leave out --compile")
+        return None
 
 
 def _diverged(what: str, step: int) -> DivergedError:

@@ -33,12 +33,23 @@ class Step:
     """Computes a batch's gradient, averaged over ``together``, and applies it."""
 
     def __init__(
-        self, model: MPMAE, optimizer: torch.optim.Optimizer, together: Processes, device: torch.device, *, whole: bool
+        self,
+        model: MPMAE,
+        optimizer: torch.optim.Optimizer,
+        together: Processes,
+        device: torch.device,
+        *,
+        whole: bool,
+        compiled: bool = False,
     ) -> None:
-        """``whole`` says that no process ever has more than one micro-batch in a step."""
+        """``whole`` says that no process ever has more than one micro-batch in a step.
+
+        ``compiled`` runs the model through torch.compile, anew for each number of samples; parts have two or three.
+        """
         self._model, self._optimizer, self._together, self._device = model, optimizer, together, device
         self._whole = whole
         self._replica = together.replicate(model, device)
+        self._forward = torch.compile(self._replica, dynamic=False) if compiled else self._replica
 
     def __call__(self, batches: Sequence[Batch], rate: float, *, norm: bool = False) -> Found:
         """One step at learning rate ``rate`` over this process's ``batches``; nothing here waits for a GPU.
@@ -56,7 +67,7 @@ class Step:
         for number, batch in enumerate(batches, start=1):
             with self._kept_back(number < micro):
                 with autocast(self._device):
-                    found: Losses = self._replica(batch, batch["visible"], batch["masked"])
+                    found: Losses = self._forward(batch, batch["visible"], batch["masked"])
                 if counts is None:
                     counts = self._together.total(found.counts)
                 objective = self._model.objective(Losses(found.sums * parts, counts)) / micro
