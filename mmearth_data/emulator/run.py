@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import logging
 import signal
 import threading
@@ -12,7 +11,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Literal
 
-from mmearth_data.emulator import faults, world
+from mmearth_data.emulator import faults, process, world
 from mmearth_data.emulator.assets import Archive
 from mmearth_data.emulator.errors import EmulatorError
 from mmearth_data.emulator.limits import MAX_REQUESTS_PER_SECOND, Gate
@@ -132,9 +131,10 @@ def serve(config: EmulatorConfig) -> None:
         ended.set()
 
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    process.share_heap()
     try:
         with Emulator(config) as emulator:
-            gc.freeze()  # what is loaded by now stays: looking through it again and again takes longer than a tile
+            process.settle()
             logger.info(
                 "Earth Engine emulator at %s (world %s, seed %d); end it with Ctrl-C",
                 emulator.url,
