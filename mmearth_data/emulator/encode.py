@@ -76,7 +76,7 @@ def feature(element: Feature) -> dict[str, Any]:
         "properties": properties,
     }
     index = element.properties.get(_INDEX)
-    return result if index is None else {**result, "id": index}
+    return result if index is None else {**result, "id": value(index)}
 
 
 def _pixel_type(dtype: str) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def _image(image: Image) -> dict[str, Any]:
     if image.footprint is not None:
         properties["system:footprint"] = geojson(image.footprint)
     result = {"type": "Image", "bands": [_band(band) for band in image.bands], "properties": properties}
-    return {**result, "id": image.properties[_ID]} if _ID in image.properties else result
+    return {**result, "id": value(image.properties[_ID])} if _ID in image.properties else result
 
 
 def _collection(collection: Collection) -> dict[str, Any]:

@@ -228,6 +228,40 @@ def test_random_graphs_of_every_algorithm_give_a_result_or_a_refusal(service: Se
     assert len(answered) > 0.85 * len(results), sorted({*results} - {*answered})
 
 
+def _any(base: str) -> dict[str, Any]:
+    return Graphs(0).known(base)
+
+
+def _of(value: Any) -> dict[str, Any]:
+    return {"constantValue": value}
+
+
+@pytest.mark.parametrize(
+    ("node", "answered"),
+    [
+        (_invoked("ErrorMargin", value=_invoked("Number.parse", input=_of("nan"))), True),
+        (_invoked("Image.sinh", value=_invoked("Image.float", value=_invoked("Image.constant", value=_of(200)))), True),
+        (_invoked("Image.rename", input=_invoked("Image.constant", value=_of(1)), names=_of([":a"])), True),
+        (_invoked("Image.reduceResolution", image=_any("Image"), reducer=_any("Reducer"), maxPixels=_of(-1)), False),
+        (_invoked("Image.convolve", image=_any("Image"), kernel=_invoked("Kernel.sobel", magnitude=_of(1e999))), False),
+        (
+            _invoked(
+                "Join.apply", join=_invoked("Join.saveFirst", matchKey=_of("system:index")),
+                primary=_any("FeatureCollection"), secondary=_any("FeatureCollection"),
+                condition=_invoked("Filter.equals", leftField=_of("v"), rightField=_of("v")),
+            ),
+            True,
+        ),
+    ],
+)  # fmt: skip
+def test_graphs_that_once_were_errors_of_the_emulator_s_own(
+    service: Service, node: dict[str, Any], answered: bool
+) -> None:
+    name = node["functionInvocationValue"]["functionName"]
+    body = {"expression": {"result": "0", "values": {"0": node}}, "fileFormat": "NPY", "grid": GRID}
+    assert _answers(service, _verb(name), body) == answered
+
+
 def test_an_error_of_the_emulator_s_own_is_no_refusal(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the tests here look for would be seen: it passes through the service and is a 500 on the wire."""
 
