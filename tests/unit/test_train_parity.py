@@ -309,3 +309,22 @@ def test_float32_stays_within_rounding_of_float64() -> None:
     assert abs(losses[0] - losses[1]) <= 2e-6 * abs(losses[1])
     for (name, rough), exact in zip(model.named_parameters(), precise.parameters(), strict=True):
         assert (rough.grad - exact.grad).abs().max() <= 1e-4 * exact.grad.abs().max(), name
+    with torch.no_grad():
+        rough, exact = (candidate.encoder(candidate.images(batch), visible) for candidate in (model, precise))
+    assert (rough - exact).norm() <= 1e-5 * exact.norm()
+
+
+@pytest.mark.parametrize("preset", ["default", "reference"])
+def test_bfloat16_stays_close_to_float32(preset: str) -> None:
+    torch.manual_seed(0)
+    model, batch = MPMAE(replace(random_spec(names=NAMES), variant=VARIANTS[preset])), random_batch(4, seed=2)
+    visible, masked = map(torch.from_numpy, split_patches(0, 0, np.arange(4), 49))
+    losses, gradients = [], []
+    for rough in (True, False):
+        with torch.autocast("cpu", torch.bfloat16, enabled=rough):
+            found = model(batch, visible, masked)
+        loss = model.objective(found)
+        gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))]))
+        losses.append(loss.item())
+    assert abs(losses[0] - losses[1]) <= 1e-3 * abs(losses[1])
+    assert torch.nn.functional.cosine_similarity(*gradients, dim=0) >= 0.995
