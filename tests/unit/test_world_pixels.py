@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from mmearth_data.emulator.world import blocks, landcover, optics, parcels, phenology, radar, setting, spectra
+from mmearth_data.emulator.world import blocks, landcover, optics, parcels, phenology, radar, setting, spectra, terrain
 from mmearth_data.emulator.world.blocks import Block
 from mmearth_data.emulator.world.scenes import OpticalScene
 from mmearth_data.emulator.world.setting import World
@@ -105,6 +105,19 @@ def test_cover_follows_density_slope_and_fields() -> None:
     hedge = landcover._grown(*fields, limits.copy(), hedges, patches, rest[0], parcel, np.zeros_like(rest[2]))
     assert set(hedge[0, [7, 8]]) <= {landcover.TREES, landcover.GRASS}
     np.testing.assert_array_equal(hedge[0, :7], expected[0, :7])
+
+
+def test_the_gradient_is_that_of_the_heights_and_the_sea_is_water() -> None:
+    world, block = earth(), home()
+    for place in (block, blocks.block(32632, -4300, 390)):
+        land = terrain.make(world, place, world.setting(place))
+        down, east = np.gradient(land.elevation.astype(np.float64), 10.0)
+        inner = slice(1, -1)
+        np.testing.assert_allclose(land.east[inner, inner], east[inner, inner], atol=1e-3)
+        np.testing.assert_allclose(land.north[inner, inner], -down[inner, inner], atol=1e-3)
+        assert land.water[land.shore < 0.0].all()
+        assert not (land.narrow & (land.shore < 0.0)).any()
+        assert not (land.narrow & ~land.water).any()
 
 
 def test_parcels_have_borders_where_their_numbers_change() -> None:

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from mmearth_data.emulator.world import noise
 from mmearth_data.emulator.world.blocks import Block
+from mmearth_data.emulator.world.compiled import compiled
 from mmearth_data.emulator.world.setting import Setting, World
 
 F32 = NDArray[np.float32]
+Bits = NDArray[np.bool_]
 
 _HILLS = ((260.0, 1.0), (105.0, 0.45), (42.0, 0.2), (17.0, 0.085), (7.0, 0.03))
 _COAST = ((130.0, 1.0), (45.0, 0.5), (15.0, 0.25))
@@ -35,19 +37,14 @@ class Terrain:
     north: F32
     wetness: F32
     shore: F32
-    water: NDArray[np.bool_]
-    narrow: NDArray[np.bool_]
+    water: Bits
+    narrow: Bits
 
     @cached_property
     def slope(self) -> F32:
         """Rise over run."""
         steepness: F32 = np.hypot(self.east, self.north)
         return steepness
-
-
-def _bell(values: F32, width: float) -> F32:
-    result: F32 = np.exp(-np.square(values * np.float32(1.0 / width)))
-    return result
 
 
 def quantile(share: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -57,57 +54,82 @@ def quantile(share: NDArray[np.float64]) -> NDArray[np.float64]:
     return result
 
 
+@compiled
+def _heights(coarse: F32, hills: F32, valley: F32, gully: F32) -> F32:
+    """Metres above the sea from a block's height, relief and shore (3, rows, columns), hills and valleys."""
+    out = np.empty(hills.shape, dtype=np.float32)
+    for i in range(hills.shape[0]):
+        for j in range(hills.shape[1]):
+            fine = np.float32(3.2) * hills[i, j] - np.float32(2.6) * valley[i, j] - np.float32(1.0) * gully[i, j]
+            height = coarse[0, i, j] + coarse[1, i, j] * fine
+            # Land rises from the shore over about a kilometre of it; the sea floor is not rendered.
+            rise = min(max(coarse[2, i, j] * np.float32(1.0 / 14.0), np.float32(0.0)), np.float32(1.0))
+            out[i, j] = max(height, np.float32(0.6)) * rise
+    return out
+
+
+@compiled
+def _surface(
+    height: F32, coarse: F32, lines: tuple[F32, F32], valleys: F32, lakes: F32, nodes: F32
+) -> tuple[F32, F32, Bits, Bits]:
+    """``Terrain``'s gradient (east, north), wetness, water and narrow, from fields a pixel wider on each side.
+
+    ``lines`` are the noise whose zero lines are rivers and streams, ``valleys`` the hollows that these lie in,
+    ``coarse`` as in ``_heights``; ``nodes`` are the level above which lakes stand, the rivers' width and the ice, at the
+    block's own pixels as ``lakes`` is.
+    """
+    gradient, wetness = np.empty((2, *lakes.shape), dtype=np.float32), np.empty(lakes.shape, dtype=np.float32)
+    water, narrow = np.empty(lakes.shape, dtype=np.bool_), np.empty(lakes.shape, dtype=np.bool_)
+    zero, one = np.float32(0.0), np.float32(1.0)
+    for i in range(lakes.shape[0]):
+        for j in range(lakes.shape[1]):
+            y, x = i + 1, j + 1
+            gradient[0, i, j] = (height[y, x + 1] - height[y, x - 1]) * np.float32(0.05)
+            gradient[1, i, j] = (height[y - 1, x] - height[y + 1, x]) * np.float32(0.05)
+            flat = one - min(max((coarse[1, y, x] - one) * np.float32(1 / 14.0), zero), one)
+            lake = lakes[i, j] * np.float32(0.84) + np.float32(0.35) * valleys[1, y, x] - nodes[0, i, j]
+            standing = lake > zero and flat > np.float32(0.15) and nodes[2, i, j] < np.float32(0.5)
+            still = coarse[2, y, x] < zero or standing
+            # Rivers are as wide as the rain of their region lets them be; the field's slope turns width into a level.
+            width = nodes[1, i, j]
+            brook = max(width - np.float32(9.0), zero) * np.float32(0.15 / _STREAM)
+            flowing = abs(lines[0][y, x]) < width * np.float32(1.25 / _RIVER) or abs(lines[1][y, x]) < brook
+            bank = max(valleys[0, y, x], np.float32(0.7) * valleys[1, y, x])
+            shallow = min(max(lake + np.float32(0.6), zero), np.float32(0.6))
+            wetness[i, j] = min(max(bank + np.float32(0.5) * shallow * flat, zero), np.float32(1.3))
+            water[i, j], narrow[i, j] = still or flowing, flowing and not still
+    return gradient, wetness, water, narrow
+
+
 def make(world: World, block: Block, setting: Setting) -> Terrain:
     """The terrain of a block."""
     rows, columns = block.rows(), block.columns()
     # One pixel more on each side than the block shows, for the gradient.
-    wide_rows = np.arange(rows[0] - 1, rows[-1] + 2)
-    wide_columns = np.arange(columns[0] - 1, columns[-1] + 2)
-    key = noise.salt(world.seed, "terrain")
-
-    def wide(nodes: NDArray[np.float64]) -> F32:
-        lattice = nodes.astype(np.float32).reshape(4, 4)
-        return noise.upsample(lattice, wide_rows, wide_columns, 128.0, (block.row - 1, block.column - 1))
-
-    relief = wide(setting.relief)
-    shore = wide(setting.shore)
-    shore += np.float32(0.9) * noise.fractal(key ^ 1, wide_rows, wide_columns, _COAST)
-    river = noise.smooth(key ^ 2, wide_rows, wide_columns, _RIVER)
-    river += np.float32(0.10) * noise.fractal(key ^ 3, wide_rows, wide_columns, ((110.0, 1.0), (40.0, 0.4)))
-    stream = noise.smooth(key ^ 4, wide_rows, wide_columns, _STREAM)
-    stream += np.float32(0.12) * noise.smooth(key ^ 5, wide_rows, wide_columns, 45.0)
-    valley, gully = _bell(river, 0.30), _bell(stream, 0.22)
-    hills = noise.fractal(key ^ 6, wide_rows, wide_columns, _HILLS)
-    height = wide(setting.height)
-    height += relief * (np.float32(3.2) * hills - np.float32(2.6) * valley - np.float32(1.0) * gully)
-    # Land rises from the shore over about a kilometre of it; the sea floor is not rendered.
-    rise = np.clip(shore * np.float32(1.0 / 14.0), 0.0, 1.0)
-    height = np.maximum(height, np.float32(0.6)) * rise
-    inner = slice(1, -1)
+    wide = np.arange(rows[0] - 1, rows[-1] + 2), np.arange(columns[0] - 1, columns[-1] + 2)
+    key, trait, layer = noise.salt(world.seed, "terrain"), setting.trait, setting.layer
+    around = np.stack([setting.height, setting.relief, setting.shore]).astype(np.float32).reshape(3, 4, 4)
+    coarse = noise.upsample(around, *wide, 128.0, (block.row - 1, block.column - 1))
+    coarse[2] += np.float32(0.9) * noise.fractal(key ^ 1, *wide, _COAST)
+    river = noise.smooth(key ^ 2, *wide, _RIVER)
+    river += np.float32(0.10) * noise.fractal(key ^ 3, *wide, ((110.0, 1.0), (40.0, 0.4)))
+    stream = noise.smooth(key ^ 4, *wide, _STREAM)
+    stream += np.float32(0.12) * noise.smooth(key ^ 5, *wide, 45.0)
+    valleys = np.stack([river * np.float32(1.0 / 0.30), stream * np.float32(1.0 / 0.22)])
+    np.exp(-np.square(valleys, out=valleys), out=valleys)
+    height = _heights(coarse, noise.fractal(key ^ 6, *wide, _HILLS), valleys[0], valleys[1])
+    lake_level = quantile(trait["lakes"]) - 0.55 * layer["lakes 14"]
+    width = 7.0 * np.exp(0.9 * layer["rivers 40"]) * np.clip(1.0 - trait["bare"] * 1.5, 0.0, 1.0)
+    nodes = block.spread(np.stack([lake_level, width, setting.ice]))
     lakes = noise.fractal(key ^ 7, rows, columns, _LAKES)
-    lake_level = block.spread(quantile(setting.trait["lakes"]) - 0.55 * setting.layer["lakes 14"])
-    flat = np.float32(1.0) - np.clip((relief[inner, inner] - np.float32(1.0)) * np.float32(1 / 14.0), 0.0, 1.0)
-    lake = lakes * np.float32(0.84) + np.float32(0.35) * gully[inner, inner] - lake_level
-    lake_here = (lake > 0.0) & (flat > 0.15)
-    # Rivers are as wide as the rain of their region lets them be; the field's slope turns width into a level.
-    width = block.spread(
-        7.0 * np.exp(0.9 * setting.layer["rivers 40"]) * np.clip(1.0 - setting.trait["bare"] * 1.5, 0.0, 1.0)
-    )
-    level = width * np.float32(1.25 / _RIVER)
-    size = np.abs(river[inner, inner])
-    brook = np.abs(stream[inner, inner]) < np.maximum(width - np.float32(9.0), 0.0) * np.float32(0.15 / _STREAM)
-    sea = shore[inner, inner] < 0.0
-    still = sea | (lake_here & (block.spread(setting.ice) < 0.5))
-    flowing = (size < level) | brook
-    bank = np.maximum(valley[inner, inner], np.float32(0.7) * gully[inner, inner])
-    wetness = bank + np.float32(0.5) * np.clip(lake + np.float32(0.6), 0.0, 0.6) * flat
-    elevation = height[inner, inner]
+    gradient, wetness, water, narrow = _surface(height, coarse, (river, stream), valleys, lakes, nodes)
+    inner = slice(1, -1)
     return Terrain(
-        elevation=elevation,
-        east=(height[inner, 2:] - height[inner, :-2]) * np.float32(0.05),
-        north=(height[:-2, inner] - height[2:, inner]) * np.float32(0.05),
-        wetness=np.clip(wetness, 0.0, 1.3),
-        shore=shore[inner, inner],
-        water=still | flowing,
-        narrow=flowing & ~still,
+        elevation=height[inner, inner],
+        east=gradient[0],
+        north=gradient[1],
+        wetness=wetness,
+        # A copy, so that the coarse fields around it are not kept.
+        shore=coarse[2, inner, inner].copy(),
+        water=water,
+        narrow=narrow,
     )
