@@ -75,8 +75,8 @@ def _surface(
     """``Terrain``'s gradient (east, north), wetness, water and narrow, from fields a pixel wider on each side.
 
     ``lines`` are the noise whose zero lines are rivers and streams, ``valleys`` the hollows that these lie in,
-    ``coarse`` as in ``_heights``; ``nodes`` are the level above which lakes stand, the rivers' width and the ice, at the
-    block's own pixels as ``lakes`` is.
+    ``coarse`` as in ``_heights``; ``nodes`` are the level above which lakes stand, the rivers' width and the ice, which
+    are at the block's own pixels as ``lakes`` is.
     """
     gradient, wetness = np.empty((2, *lakes.shape), dtype=np.float32), np.empty(lakes.shape, dtype=np.float32)
     water, narrow = np.empty(lakes.shape, dtype=np.bool_), np.empty(lakes.shape, dtype=np.bool_)
