@@ -55,7 +55,8 @@ def depthwise_backward(grad: Tensor, x: Tensor, weight: Tensor, visible: Tensor,
     _, grad_weight, _ = torch.ops.aten.convolution_backward(
         grad_grid, grid, weight, None, [1, 1], [pad, pad], [1, 1], False, [0, 0], c, [False, True, False]
     )
-    return grad_x, grad_weight.contiguous()
+    # In channels_last the only input channel has another stride than in the weight, which DDP's buckets warn about.
+    return grad_x, grad_weight.flatten(1).view(weight.shape)
 
 
 @depthwise.register_fake

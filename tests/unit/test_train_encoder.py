@@ -159,8 +159,9 @@ def test_gradients_are_those_of_the_convolution_of_the_whole_grid(
         found = torch.autograd.grad(depthwise(x, weight, visible, side), (x, weight), pull)
     finally:
         torch.set_num_threads(before)
-    for one, other in zip(found, expected, strict=True):
+    for one, other, like in zip(found, expected, (x, weight), strict=True):
         assert (one - other).abs().max() <= 1e-5 * other.abs().max()
+        assert one.stride() == like.stride()
 
 
 def test_compilers_see_the_depthwise_convolution_as_one_operation() -> None:
