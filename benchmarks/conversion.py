@@ -5,7 +5,7 @@
 Every run has a process of its own, ours one that has done the same with four tiles before: importing and compiling take
 about a second, however many tiles follow. They take turns and each figure is the median of the rounds. MB are those of
 a store's values as they are read, before compression; CPU is that of all threads together. Plain is one tile after
-another through h5py with its own gzip, whole shards through zarr-python with the store's codecs, tarfile and numpy.save,
+another through h5py and its gzip, whole shards through zarr-python with the store's codecs, tarfile and numpy.save,
 and NumPy's bincount of every band. Plain checks nothing, ours reads back what it wrote. Limit is the compression and
 decompression that ours cannot do without, alone. Peak memory is that of ours over these tiles and over twice as many.
 """
