@@ -150,6 +150,7 @@ class Frames:
         self._bounds: dict[PixelGrid, tuple[float, float, float, float]] = {}
         self._covered: dict[tuple[int, PixelGrid], tuple[BaseGeometry, bool | BoolArray]] = {}
         self._copies: dict[int, tuple[BaseGeometry, BaseGeometry]] = {}
+        self._boxes: dict[int, tuple[BaseGeometry, tuple[float, float, float, float]]] = {}
 
     def projected(self, grid: PixelGrid, crs: str) -> tuple[FloatArray, FloatArray]:
         """Coordinates (x, y) of every pixel centre in ``crs``, each of the grid's shape."""
@@ -195,7 +196,9 @@ class Frames:
             x, y = self._ring(grid)
             self._bounds[grid] = (float(x.min()), float(y.min()), float(x.max()), float(y.max()))
         left, bottom, right, top = self._bounds[grid]
-        west, south, east, north = footprint.bounds
+        if id(footprint) not in self._boxes:
+            self._boxes[id(footprint)] = (footprint, footprint.bounds)
+        west, south, east, north = self._boxes[id(footprint)][1]
         return bool(
             left > east + _FAR_DEGREES
             or right < west - _FAR_DEGREES

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ Array = NDArray[Any]
 Operation = Callable[[Any, Any], Any]
 
 
+@cache
 def union(left: str, right: str) -> str:
     """The type that holds the values of two."""
     return str(np.promote_types(left, right))
@@ -32,6 +34,7 @@ def union(left: str, right: str) -> str:
 def _widened(operation: Operation) -> Callable[[str, str], str]:
     """The type of sums, differences and products: wide enough for those of the inputs' largest and smallest values."""
 
+    @cache
     def result(left: str, right: str) -> str:
         union = np.promote_types(left, right)
         if union.kind == "f":

@@ -50,7 +50,7 @@ def _members(images: Sequence[Image]) -> dict[str, list[Band]]:
 
 def union_type(bands: Sequence[Band]) -> str:
     """The type that holds the values of all bands."""
-    return str(np.result_type(*(np.dtype(band.dtype) for band in bands)))
+    return str(np.result_type(*map(np.dtype, dict.fromkeys(band.dtype for band in bands))))
 
 
 def _stack(members: Sequence[Band], grid: PixelGrid, frames: Frames) -> tuple[Array, NDArray[np.bool_]] | None:

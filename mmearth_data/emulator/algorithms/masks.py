@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from shapely.geometry.base import BaseGeometry
 
-from mmearth_data.emulator.algorithms.arithmetic import paired
+from mmearth_data.emulator.algorithms.arithmetic import paired, union
 from mmearth_data.emulator.bands import Band, Pixels, cast, constant
 from mmearth_data.emulator.errors import ServiceError
 from mmearth_data.emulator.frames import Frames, PixelGrid
@@ -33,7 +33,7 @@ def unmask(input: Image, value: Image | None, sameFootprint: bool) -> Image:
 
 
 def _filled(band: Band, filling: Band, footprint: BaseGeometry | None) -> Band:
-    dtype = str(np.promote_types(band.dtype, filling.dtype))
+    dtype = union(band.dtype, filling.dtype)
 
     def pixels(grid: PixelGrid, frames: Frames) -> Pixels:
         values, valid = band.pixels(grid, frames)
