@@ -1,13 +1,17 @@
 """The emulator itself: CPU per tile of our own export, requests per second, and memory after many requests.
 
-    python benchmarks/emulator.py [--tiles 40] [--calls 400] [--requests 10000]
+    python benchmarks/emulator.py [--tiles 40] [--calls 400] [--requests 10000] [--places 400]
+                                   [--minutes 8]
 
 CPU per tile is a thread's clock around the service alone, for the request that collection sends, on the procedural
 Earth and on the flat world by turns: the flat world's figure is what graphs and resampling cost, the rest is the
 world's. Rates are those of forty clients that keep their connections alive, beside those of a constant from the same
 server, which lets any number in per second; every answer is compared with the service's own, and the server process's
-CPU is divided by the answers. Memory is the process's in the procedural Earth after a tenth of the requests and after
-all of them, each the same request for a tile of 32 px, since it is what requests leave behind that is asked for.
+CPU is divided by the answers. Memory is that of a process of its own in the procedural Earth, asked through eight
+connections: after a fifth, a half and all of the requests, which are for 32 px of the same tiles again and again, so
+that it is what requests leave behind that grows; then, in another process, after as many parts of tiles of 128 px that
+all lie elsewhere, so that it is what is kept of places that grows. Either must come to rest, and ends early after
+``--minutes``, with what is held by then.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,12 +38,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.collection import emulator
 from mmearth_data import grid
 from mmearth_data.earthengine import pixels, session
-from mmearth_data.emulator import world
+from mmearth_data.emulator import process, world
 from mmearth_data.emulator.service import Service
 from mmearth_data.source import Acquisition, Location
 
 PLACES = ((-100.0, 40.0), (10.0, 50.0), (25.0, -20.0), (100.0, 60.0), (140.0, -25.0), (-60.0, -10.0), (30.0, 5.0))
-CLIENTS = 40
+CLIENTS, CONNECTIONS = 40, 8
 
 
 def acquisitions(url: str, count: int) -> list[Acquisition]:
@@ -62,6 +66,7 @@ def cpu_per_tile(bodies: dict[str, list[dict[str, Any]]]) -> dict[str, list[floa
     services = {name: Service(world.build(name, 0)) for name in bodies}
     for name, requests in bodies.items():
         services[name].answer("image:computePixels", requests[0])
+    process.settle()  # as the server does
     spent: dict[str, list[float]] = {name: [] for name in bodies}
     for k in range(min(map(len, bodies.values()))):
         for name, requests in bodies.items():
@@ -119,17 +124,21 @@ def resident(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def memory(url: str, pid: int, contents: list[bytes], requests: int) -> tuple[float, float]:
-    """MB after a tenth of the requests, and after all of them."""
-    held = []
-    with connection(url) as kept:
+def memory(url: str, contents: list[bytes], requests: int, minutes: float) -> dict[int, float]:
+    """MB by the number of requests answered: a fifth, a half and all of them, or as many as there is time for."""
+    pid, held, end = listening_process(url), {}, time.monotonic() + 60 * minutes
+    with ExitStack() as stack:
+        kept = [stack.enter_context(connection(url)) for _ in range(CONNECTIONS)]
         for k in range(requests):
-            status, answer = post(kept, "image:computePixels", contents[k % len(contents)])
+            status, answer = post(kept[k % CONNECTIONS], "image:computePixels", contents[k % len(contents)])
             if status != 200:
                 raise SystemExit(f"request {k} was answered {status}: {answer[:200]!r}")
-            if k + 1 in (requests // 10, requests):
-                held.append(resident(pid))
-    return held[0], held[1]
+            late = time.monotonic() > end
+            if late or k + 1 in (requests // 5, requests // 2, requests):
+                held[k + 1] = resident(pid)
+            if late:
+                break
+    return held
 
 
 def smaller(body: dict[str, Any], side: int = 32) -> dict[str, Any]:
@@ -158,12 +167,12 @@ def throughput(tiles: list[dict[str, Any]], calls: int) -> None:
             print(f"{verb:19}: {speed:.0f} requests/s, {cost:.1f} ms of CPU each, {right} of {calls} right")
 
 
-def remembered(requests: list[dict[str, Any]], count: int) -> None:
+def remembered(title: str, requests: list[dict[str, Any]], count: int, minutes: float) -> None:
     """Print what memory the Earth's process holds early and late."""
-    contents = [json.dumps(smaller(request)).encode() for request in requests]
+    contents = [json.dumps(request).encode() for request in requests]
     with emulator("earth", 0, Path(os.devnull), "--requests-per-second", "0") as url:
-        early, late = memory(url, listening_process(url), contents, count)
-    print(f"memory: {early:.0f} MB after {count // 10} requests, {late:.0f} MB after {count}")
+        held = memory(url, contents, count, minutes)
+    print(f"memory, {title}: " + ", ".join(f"{size:.0f} MB after {answered}" for answered, size in held.items()))
 
 
 def main() -> None:
@@ -171,11 +180,15 @@ def main() -> None:
     parser.add_argument("--tiles", type=int, default=40)
     parser.add_argument("--calls", type=int, default=400)
     parser.add_argument("--requests", type=int, default=10_000)
+    parser.add_argument("--places", type=int, default=400)
+    parser.add_argument("--minutes", type=float, default=8.0)
     options = parser.parse_args()
     bodies: dict[str, list[dict[str, Any]]] = {}
     for name in ("earth", "flat"):
         with emulator(name, 0, Path(os.devnull)) as url:
-            bodies[name] = [pixels.request_body(acquisition) for acquisition in acquisitions(url, options.tiles)]
+            count = max(options.tiles, options.places if name == "earth" else 0)
+            bodies[name] = [pixels.request_body(acquisition) for acquisition in acquisitions(url, count)]
+    elsewhere, bodies["earth"] = bodies["earth"][: options.places], bodies["earth"][: options.tiles]
     for name, spent in cpu_per_tile(bodies).items():
         quartiles = statistics.quantiles(spent, n=4)
         print(
@@ -184,7 +197,10 @@ def main() -> None:
     if options.calls:
         throughput(bodies["flat"], options.calls)
     if options.requests:
-        remembered(bodies["earth"], options.requests)
+        small = [smaller(body) for body in bodies["earth"]]
+        remembered("32 px of the same tiles", small, options.requests, options.minutes)
+    if options.places:
+        remembered("128 px of other places", elsewhere, options.places, options.minutes)
 
 
 if __name__ == "__main__":
