@@ -44,7 +44,7 @@ if find_spec("jaxtyping") is None:
 from benchmarks.dense_model import Dense
 from mmearth_train.distributed import ALONE
 from mmearth_train.masking import split_patches
-from mmearth_train.model import MPMAE
+from mmearth_train.model import MPMAE, Losses
 from mmearth_train.precision import autocast
 from mmearth_train.schedule import RECIPES, optimizer
 from mmearth_train.step import Step
@@ -123,7 +123,10 @@ def step_of(way: str, compact: MPMAE, batch: dict[str, Tensor], patches: Sequenc
     if way == "dense":
         dense = Dense(compact).to(device)
         return stepper(dense, lambda: dense(batch, patches[0]), device)
-    forward = torch.compile(compact, dynamic=False) if way.startswith("compiled") else compact
+    forward: Callable[..., Losses] = compact
+    if way.startswith("compiled"):
+        torch.compiler.reset()  # after eight models of whatever size it would leave the next one eager
+        forward = torch.compile(compact, dynamic=False)
     step = stepper(compact, lambda: compact.objective(forward(batch, *patches)), device)
     return recorded(step) if way.endswith("graph") else step
 
