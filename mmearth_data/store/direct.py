@@ -3,10 +3,15 @@
 A shard file is inner chunks and, at its end, an index of their offsets and lengths with a CRC-32C (Zarr v3, sharding
 codec 1.0). Only what ``codecs.py`` writes is read here: little-endian values, Blosc or Zstandard, CRC-32C on every
 chunk. Blosc, Zstandard and the disk release the interpreter lock, so threads decode side by side.
+
+What memory cannot hold is read past the page cache, where the file system lets it: there it would only push out what
+others keep, and copying it there costs more processor time than checking and decoding does.
 """
 
 from __future__ import annotations
 
+import errno
+import mmap
 import os
 import threading
 from collections.abc import Callable
@@ -19,6 +24,9 @@ from numcodecs import blosc, zstd
 from numpy.typing import NDArray
 
 _CRC_BYTES = 4
+_ALIGNMENT = 4096
+"""What offsets, lengths and memory are multiples of, as reading past the page cache asks (open(2), O_DIRECT)."""
+_DIRECT = getattr(os, "O_DIRECT", 0)  # macOS has none
 _ABSENT = np.uint64(2**64 - 1)
 _LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 _SINGLE_BYTES = {"name": "bytes"}
@@ -58,11 +66,12 @@ _DECODERS: dict[str, Callable[[NDArray[np.uint8], NDArray[np.uint8]], None]] = {
 class ChunkReader:
     """Decodes the chunks of one array's shard files.
 
-    ``rows`` is the number of rows per chunk, ``codec`` the name of what compressed them. Safe to use from several
-    threads at once.
+    ``rows`` is the number of rows per chunk, ``codec`` the name of what compressed them, ``cached`` whether files are
+    read through the page cache. Safe to use from several threads at once.
     """
 
     def __init__(self, rows: int, chunks: int, sharded: bool, codec: str) -> None:
+        self.cached = True
         self.rows = rows
         self._chunks = chunks
         self._sharded = sharded
@@ -82,7 +91,7 @@ class ChunkReader:
 
         Raises ChunkError where a checksum or a length says so, OSError where the file cannot be read.
         """
-        descriptor = os.open(file, os.O_RDONLY)
+        descriptor = self._open(file)
         try:
             offset, length = self._place(descriptor, file, chunk)
             return self._checked(descriptor, offset, length)
@@ -122,15 +131,26 @@ class ChunkReader:
             self._indices[file] = index
         return place_of(index, chunk)
 
+    def _open(self, file: Path) -> int:
+        if not self.cached:
+            try:
+                return os.open(file, os.O_RDONLY | _DIRECT)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                self.cached = True  # this file system has no other way
+        return os.open(file, os.O_RDONLY)
+
     def _checked(self, descriptor: int, offset: int, length: int) -> NDArray[np.uint8]:
         """The bytes before the CRC-32C of a piece of the file, in this thread's buffer."""
+        before = offset % _ALIGNMENT
+        size = -(-(before + length) // _ALIGNMENT) * _ALIGNMENT
         buffer: NDArray[np.uint8] = getattr(self._buffers, "bytes", np.empty(0, dtype=np.uint8))
-        if len(buffer) < length:
-            buffer = self._buffers.bytes = np.empty(length + length // 4, dtype=np.uint8)
-        piece = buffer[:length]
-        if length < _CRC_BYTES or os.preadv(descriptor, [piece.data], offset) != length:
+        if len(buffer) < size:
+            buffer = self._buffers.bytes = np.frombuffer(mmap.mmap(-1, size + size // 4), dtype=np.uint8)
+        if length < _CRC_BYTES or os.preadv(descriptor, [buffer[:size].data], offset - before) < before + length:
             raise ChunkError("the file ends before the chunk does")
-        return _content(piece)
+        return _content(buffer[before : before + length])
 
 
 def _content(piece: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ class Store:
     (rows, modalities). Rows that are not consolidated are vacant in all of them.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, cached: bool | None = None) -> None:
         self._layout = layout
         self._checked: dict[tuple[str, int], Place] = {}
         self._records: dict[int, dict[str, FileRecord]] = {}
@@ -67,7 +68,24 @@ class Store:
         self._shards = committed(self.path)
         table = table.filter(pc.less(table["row"], self.rows))
         self._compare(set((table["row"].to_numpy() // self.shard_rows).tolist()))
+        if cached is None:
+            cached = isinstance(self.path, ObjectPath) or self._bytes() <= _memory()
+        for reader in filter(None, self._readers.values()):
+            reader.cached = cached
         self._read_rows(table)
+
+    def _bytes(self) -> int:
+        """Bytes of the committed chunks, taking every shard to be as large as the largest of three."""
+        shards = sorted(self._shards)
+        tried = {shards[at] for at in (0, len(shards) // 2, -1)} if shards else ()
+        return len(shards) * max((self._bytes_of(shard) for shard in tried), default=0)
+
+    def _bytes_of(self, shard: int) -> int:
+        found = 0
+        for modality in self._layout.modalities:
+            with suppress(OSError):  # reading tells, if these rows are ever asked for
+                found += (self.path / array_file_name(modality, shard)).stat().st_size
+        return found
 
     def _compare(self, consolidated: set[int]) -> None:
         """Tell what the table of all rows has too few, and what it has too many, which is refused as it is read."""
@@ -287,6 +305,13 @@ def _undecodable(modality: str, start: int, stop: int, files: str, error: Except
     )
 
 
-def open_store(path: str | Place) -> Store:
-    """Open the store at ``path`` for reading; raises StoreError where there is none that this version can read."""
-    return Store(read_layout(path))
+def _memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def open_store(path: str | Place, cached: bool | None = None) -> Store:
+    """Open the store at ``path`` for reading; raises StoreError where there is none that this version can read.
+
+    ``cached`` says whether chunks are read through the page cache: by default those of stores that memory can hold.
+    """
+    return Store(read_layout(path), cached)

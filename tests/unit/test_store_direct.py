@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import mmap
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmearth_data.modalities import STORED
-from mmearth_data.store import Store, StoreError, layout, open_store
+from mmearth_data.store import Store, StoreError, layout, open_store, reader
 from mmearth_data.store.codecs import CODEC_SETS
-from mmearth_data.store.direct import chunk_reader
+from mmearth_data.store.direct import ChunkError, ChunkReader, chunk_reader
 from tests.synthetic import make_store
 
 ROWS, SHARD_ROWS = 112, 56
@@ -33,6 +36,11 @@ def store(path: Path) -> Store:
     return open_store(path)
 
 
+@pytest.fixture(scope="module")
+def past_the_cache(path: Path) -> Store:
+    return open_store(path, cached=False)
+
+
 @pytest.mark.parametrize("codecs", CODEC_SETS)
 def test_every_array_of_a_store_is_read_directly(tmp_path: Path, codecs: str) -> None:
     layout.create(tmp_path / "s", tile_pixels=64, shard_rows=224, attrs={}, codecs=codecs)  # type: ignore[arg-type]
@@ -42,15 +50,63 @@ def test_every_array_of_a_store_is_read_directly(tmp_path: Path, codecs: str) ->
 
 @settings(deadline=None, max_examples=50)
 @given(st.sampled_from([m.name for m in STORED]), st.integers(0, ROWS), st.integers(0, ROWS))
-def test_any_rows_are_those_that_zarr_reads(path: Path, store: Store, name: str, a: int, b: int) -> None:
+def test_any_rows_are_those_that_zarr_reads(
+    path: Path, store: Store, past_the_cache: Store, name: str, a: int, b: int
+) -> None:
     start, stop = sorted((a, b))
     expected = zarr.open_array(path / name, mode="r")[start:stop]
     found = store.read(name, start, stop)
     assert found.dtype == expected.dtype
     np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(past_the_cache.read(name, start, stop), expected)
     out = np.empty_like(found)
     assert store.read(name, start, stop, out=out) is out
     np.testing.assert_array_equal(out, expected)
+
+
+def forget(file: Path) -> None:
+    """Drop a file's pages from the page cache."""
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+
+
+def is_cached(file: Path) -> bool:
+    """Whether the page cache holds the file's first page: mincore(2), which unlike a read leaves it as it is."""
+    libc, found = ctypes.CDLL(None, use_errno=True), ctypes.c_ubyte()
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY) as mapped:
+        first = ctypes.c_char.from_buffer(mapped)
+        failed = libc.mincore(ctypes.c_void_p(ctypes.addressof(first)), ctypes.c_size_t(1), ctypes.byref(found))
+        del first
+    assert not failed, os.strerror(ctypes.get_errno())
+    return bool(found.value & 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="this operating system has no reads past the page cache")
+@pytest.mark.parametrize(("memory", "cached"), [(2**40, True), (0, False)])
+def test_a_store_that_memory_cannot_hold_is_read_past_the_page_cache(
+    path: Path, monkeypatch: pytest.MonkeyPatch, memory: int, cached: bool
+) -> None:
+    file = path / "sentinel2" / "c" / "0" / "0" / "0" / "0"
+    monkeypatch.setattr(reader, "_memory", lambda: memory)
+    store = open_store(path)
+    forget(file)
+    if is_cached(file):
+        pytest.skip(f"{path} lies in memory")
+    store.read("sentinel2", 0, SHARD_ROWS)
+    assert is_cached(file) == cached
+
+
+@pytest.mark.skipif(not Path("/proc/version").exists(), reason="needs a file system without reads past the page cache")
+def test_where_the_file_system_has_no_way_past_the_page_cache_it_is_used() -> None:
+    chunks = ChunkReader(1, 1, sharded=False, codec="zstd")
+    chunks.cached = False
+    with pytest.raises(ChunkError, match="ends before"):  # these files say that they are empty
+        chunks.content(Path("/proc/version"), 0)
+    assert chunks.cached
 
 
 def test_threads_do_not_disturb_each_other(store: Store) -> None:
