@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import random
 import re
 import socket
@@ -184,7 +185,8 @@ class Handler(BaseHTTPRequestHandler):
         with backend.gate.enter():
             if backend.latency:
                 time.sleep(backend.latency * backend.faults.stretch(self._asked, backend.spread))
-            return make()
+            with self.server.turns:
+                return make()
 
     def _content(self, answer: Answer, fault: str | None) -> bytes:
         """What of the answer is sent once a fault has struck."""
@@ -241,6 +243,8 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, port: int, backend: Backend) -> None:
         self.backend = backend
+        # More threads than cores compute less together: they take the interpreter and the caches from each other.
+        self.turns = threading.Semaphore(os.cpu_count() or 1)
         self._open: set[socket.socket] = set()
         self._open_lock = threading.Lock()
         super().__init__(("127.0.0.1", port), Handler)
