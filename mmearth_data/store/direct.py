@@ -63,11 +63,28 @@ _DECODERS: dict[str, Callable[[NDArray[np.uint8], NDArray[np.uint8]], None]] = {
 }
 
 
+class _Buffer(threading.local):
+    """Memory that one thread of one process reads into.
+
+    Processes share it until they make their own: a private one may be divided by whoever forks while it is read into
+    past the page cache (open(2)).
+    """
+
+    def __init__(self) -> None:
+        self._bytes, self._process = np.empty(0, dtype=np.uint8), os.getpid()
+
+    def of(self, size: int) -> NDArray[np.uint8]:
+        """The first ``size`` bytes, from a page's start on; what was there may be gone."""
+        if len(self._bytes) < size or self._process != os.getpid():
+            self._bytes, self._process = np.frombuffer(mmap.mmap(-1, size + size // 4), dtype=np.uint8), os.getpid()
+        return self._bytes[:size]
+
+
 class ChunkReader:
     """Decodes the chunks of one array's shard files.
 
     ``rows`` is the number of rows per chunk, ``codec`` the name of what compressed them, ``cached`` whether files are
-    read through the page cache. Safe to use from several threads at once.
+    read through the page cache. Safe to use from several threads at once, and in processes that were forked.
     """
 
     def __init__(self, rows: int, chunks: int, sharded: bool, codec: str) -> None:
@@ -77,7 +94,7 @@ class ChunkReader:
         self._sharded = sharded
         self.codec = codec
         self._indices: dict[Path, NDArray[np.uint64]] = {}
-        self._buffers = threading.local()
+        self._buffer = _Buffer()
 
     def read_into(self, file: Path, chunk: int, out: NDArray[Any]) -> None:
         """Decode chunk number ``chunk`` of ``file`` into ``out``, C-contiguous and of the chunk's size and dtype.
@@ -145,10 +162,8 @@ class ChunkReader:
         """The bytes before the CRC-32C of a piece of the file, in this thread's buffer."""
         before = offset % _ALIGNMENT
         size = -(-(before + length) // _ALIGNMENT) * _ALIGNMENT
-        buffer: NDArray[np.uint8] = getattr(self._buffers, "bytes", np.empty(0, dtype=np.uint8))
-        if len(buffer) < size:
-            buffer = self._buffers.bytes = np.frombuffer(mmap.mmap(-1, size + size // 4), dtype=np.uint8)
-        if length < _CRC_BYTES or os.preadv(descriptor, [buffer[:size].data], offset - before) < before + length:
+        buffer = self._buffer.of(size)
+        if length < _CRC_BYTES or os.preadv(descriptor, [buffer.data], offset - before) < before + length:
             raise ChunkError("the file ends before the chunk does")
         return _content(buffer[before : before + length])
 

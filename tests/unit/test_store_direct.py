@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import mmap
@@ -118,6 +119,23 @@ def test_threads_do_not_disturb_each_other(store: Store) -> None:
     alone = [read(job) for job in jobs]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(read, jobs)) == alone
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_forked_process_reads_into_memory_of_its_own(path: Path, cached: bool) -> None:
+    store = open_store(path, cached)
+    expected = store.read("sentinel2", 28, 56)
+    chunks = store._readers["sentinel2"]
+    assert chunks is not None
+    content = chunks.content(path / "sentinel2" / "c" / "0" / "0" / "0" / "0", 0)
+    before = content.copy()
+    if not (child := os.fork()):
+        found = b""
+        with contextlib.suppress(StoreError):
+            found = store.read("sentinel2", 28, 56).tobytes()
+        os._exit(found != expected.tobytes())
+    assert os.waitpid(child, 0)[1] == 0
+    np.testing.assert_array_equal(content, before)
 
 
 def test_damage_names_rows_modality_and_file_and_spares_the_other_chunks(path: Path, tmp_path: Path) -> None:
