@@ -108,12 +108,19 @@ class ChunkReader:
 
         Raises ChunkError where a checksum or a length says so, OSError where the file cannot be read.
         """
-        descriptor = self._open(file)
+        cached = self.cached
         try:
-            offset, length = self._place(descriptor, file, chunk)
-            return self._checked(descriptor, offset, length)
-        finally:
-            os.close(descriptor)
+            descriptor = os.open(file, os.O_RDONLY | (0 if cached else _DIRECT))
+            try:
+                offset, length = self._place(descriptor, file, chunk)
+                return self._checked(descriptor, offset, length)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            if cached or error.errno != errno.EINVAL:
+                raise
+            self.cached = True  # this file system has no other way, and says so here or as it reads
+            return self.content(file, chunk)
 
     def decode_into(self, stored: NDArray[np.uint8], out: NDArray[Any]) -> None:
         """Decode a chunk's bytes, with the CRC-32C at their end, as ``read_into`` does those of a file."""
@@ -147,16 +154,6 @@ class ChunkReader:
             index = self._checked(descriptor, size - length, length).view("<u8").reshape(-1, 2).copy()
             self._indices[file] = index
         return place_of(index, chunk)
-
-    def _open(self, file: Path) -> int:
-        if not self.cached:
-            try:
-                return os.open(file, os.O_RDONLY | _DIRECT)
-            except OSError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-                self.cached = True  # this file system has no other way
-        return os.open(file, os.O_RDONLY)
 
     def _checked(self, descriptor: int, offset: int, length: int) -> NDArray[np.uint8]:
         """The bytes before the CRC-32C of a piece of the file, in this thread's buffer."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
+import fcntl
 import json
 import mmap
 import os
@@ -108,6 +110,23 @@ def test_where_the_file_system_has_no_way_past_the_page_cache_it_is_used() -> No
     with pytest.raises(ChunkError, match="ends before"):  # these files say that they are empty
         chunks.content(Path("/proc/version"), 0)
     assert chunks.cached
+
+
+@pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="this operating system has no reads past the page cache")
+def test_where_reads_past_the_page_cache_open_a_file_and_then_fail_it_is_used(
+    path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the disk asks for pieces larger than a page."""
+    preadv = os.preadv
+
+    def refuse(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return preadv(descriptor, buffers, offset)
+
+    expected = store.read("sentinel2", 3, 90)
+    monkeypatch.setattr(os, "preadv", refuse)
+    np.testing.assert_array_equal(open_store(path, cached=False).read("sentinel2", 3, 90), expected)
 
 
 def test_threads_do_not_disturb_each_other(store: Store) -> None:
