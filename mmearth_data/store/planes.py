@@ -39,8 +39,12 @@ class Block(NamedTuple):
     high: int
 
 
-def blocks(content: NDArray[np.uint8], scratch: NDArray[np.uint8], values: int, run: int) -> Iterator[Block] | None:
-    """The blocks of a chunk of ``values`` values, each a multiple of ``run`` of them; None where they cannot be had so.
+def blocks(
+    content: NDArray[np.uint8], scratch: NDArray[np.uint8], values: int, itemsize: int, run: int
+) -> Iterator[Block] | None:
+    """The blocks of a chunk of ``values`` values of ``itemsize`` bytes, each a multiple of ``run`` of them.
+
+    None where they cannot be had so, as where the chunk's values are of another size.
 
     ``content`` is written to. A block is valid until the next one, as long as nobody writes to ``content`` and
     ``scratch``, which has room for a chunk. Raises ChunkError where the chunk is not what was written.
@@ -50,7 +54,7 @@ def blocks(content: NDArray[np.uint8], scratch: NDArray[np.uint8], values: int, 
     _, _, flags, typesize, size, block_size, _ = _HEADER.unpack_from(content.data)
     if flags & _OTHERWISE or flags & _CODEC != _LZ4 or (typesize, flags & _SHUFFLED) not in ((1, 0), (2, 1)):
         return None
-    if not block_size or block_size % (run * typesize):
+    if typesize != itemsize or not block_size or block_size % (run * typesize):
         return None
     if size != values * typesize:
         raise ChunkError(f"it holds {size} bytes of values where {values * typesize} belong")

@@ -186,13 +186,16 @@ class Store:
         reader = self._readers.get(modality)
         if reader is None or reader.codec != "blosc" or isinstance(self.path, ObjectPath):
             return None
+        if reader.rows != self.chunk_rows:  # somebody else's chunks
+            return None
         shard, chunk = start // self.shard_rows, start % self.shard_rows // reader.rows
         file = self._check(modality, shard)
         assert isinstance(file, Path)
         values = reader.rows * math.prod(tile_shape(get(modality), self.tile_pixels))
+        itemsize = get(modality).numpy_dtype.itemsize
         with _naming(modality, start, start + reader.rows, file):
             content = reader.content(file, chunk)
-            found = planes.blocks(content, scratch, values, self.tile_pixels**2)
+            found = planes.blocks(content, scratch, values, itemsize, self.tile_pixels**2)
         return found and _named(found, modality, start, start + reader.rows, file)
 
     def _read_shard(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import shutil
 import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numcodecs import blosc
@@ -40,7 +42,7 @@ def _values(block: Block, dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
 
 
 def _together(content: NDArray[np.uint8], values: int, dtype: np.dtype[np.generic]) -> NDArray[np.generic] | None:
-    found = blocks(content, np.empty(values * dtype.itemsize, dtype=np.uint8), values, RUN)
+    found = blocks(content, np.empty(values * dtype.itemsize, dtype=np.uint8), values, dtype.itemsize, RUN)
     if found is None:
         return None
     out, ends = np.zeros(values, dtype=dtype), [0]
@@ -86,7 +88,14 @@ def test_other_encodings_are_left_to_whole_chunks(options: dict[str, object]) ->
 def test_images_that_blocks_would_cut_are_left_to_whole_chunks() -> None:
     values = np.arange(300 * 1000, dtype=np.uint16) // 16
     content = _chunk(values, blocksize=1 << 16)
-    assert blocks(content, np.empty(values.nbytes, dtype=np.uint8), len(values), 1000) is None
+    assert blocks(content, np.empty(values.nbytes, dtype=np.uint8), len(values), 2, 1000) is None
+
+
+@pytest.mark.parametrize(("dtype", "itemsize"), [("uint8", 2), ("uint16", 1)])
+def test_values_of_another_size_are_left_to_whole_chunks(dtype: str, itemsize: int) -> None:
+    """Which refuse them. As many bytes as there should be words would be read as words, to beyond their end."""
+    values = (np.arange(64 * RUN) // 300).astype(dtype)
+    assert blocks(_chunk(values), np.empty(2 * values.nbytes, dtype=np.uint8), len(values), itemsize, RUN) is None
 
 
 def test_a_chunk_of_other_than_its_values_is_refused() -> None:
@@ -107,7 +116,7 @@ def test_a_wrong_length_is_refused_and_nothing_beyond_the_chunk_is_read(number: 
     struct.pack_into("<I", content.data, at, number)
     scratch = np.empty(values.nbytes, dtype=np.uint8)
     places = [(piece.ctypes.data, piece.ctypes.data + len(piece)) for piece in (content, scratch)]
-    found = blocks(content, scratch, len(values), RUN)
+    found = blocks(content, scratch, len(values), 2, RUN)
     assert found is not None
     try:
         for block in found:
@@ -131,6 +140,24 @@ def test_a_store_gives_the_blocks_of_its_tiles(path: Path) -> None:
         assert found is not None
         parts = [_values(block, kind) for block in found]
         np.testing.assert_array_equal(np.concatenate(parts), expected.reshape(-1))
+
+
+def test_chunks_of_another_number_of_tiles_are_left_to_reading(path: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(path, tmp_path / "s"))
+    array = zarr.open_array(copy / "aster", mode="r")
+    values, options = array[:], {"compressors": array.compressors, "dimension_names": array.metadata.dimension_names}
+    chunks, shards = (7, *values.shape[1:]), (28, *values.shape[1:])
+    zarr.create_array(copy / "aster", data=values, chunks=chunks, shards=shards, overwrite=True, **options)
+    root = json.loads((copy / "zarr.json").read_text())
+    root["consolidated_metadata"]["metadata"]["aster"] = json.loads((copy / "aster" / "zarr.json").read_text())
+    (copy / "zarr.json").write_text(json.dumps(root))
+    record, name = copy / "_commits" / "000000.json", "aster/c/0/0/0/0"
+    document = json.loads(record.read_text())
+    document["files"][name]["size"] = (copy / name).stat().st_size
+    record.write_text(json.dumps(document))
+    store = open_store(copy)
+    assert store.blocks("aster", 0, np.empty(values.nbytes, dtype=np.uint8)) is None
+    np.testing.assert_array_equal(store.read("aster", 0, 28), values)
 
 
 def test_damage_is_named_by_rows_modality_and_file(path: Path, tmp_path: Path) -> None:
