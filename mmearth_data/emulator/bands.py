@@ -199,7 +199,8 @@ def cast(values: NDArray[np.generic], dtype: str) -> NDArray[np.generic]:
             return values.astype(target, copy=False)
     low, high = integer_range(target)
     if values.dtype.kind == "f":
-        if values.size and low <= values.min() and values.max() <= high and target.itemsize < 8:
+        # As Python compares: NumPy rounds the bound to the values' type, which makes 2³¹ of 2³¹ - 1.
+        if values.size and target.itemsize < 8 and low <= float(values.min()) and float(values.max()) <= high:
             return values.astype(target)
         top = float(high) if target.itemsize < 8 else np.nextafter(float(high), 0.0)  # 2⁶³ - 1 has no double
         whole = np.asarray(np.trunc(values.astype(np.float64, copy=False)))
