@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmearth_data.emulator.bands import Band, cast, integer_range
 from mmearth_data.emulator.collections import EVERYTHING, Collection, Element, is_collection, single
@@ -135,7 +137,18 @@ def npy(image: Image, grid: PixelGrid, frames: Frames) -> bytes:
     for band in image.bands:
         values, valid = band.pixels(grid, frames)
         table[band.name] = cast(values, band.dtype) if valid.all() else np.where(valid, cast(values, band.dtype), 0)
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(table))
     # As plain bytes: a buffer of fields may not have every name that a band may.
-    return b"".join((header.getvalue(), table.reshape(-1).view(np.uint8).data))
+    return b"".join((_npy_header(table), table.reshape(-1).view(np.uint8).data))
+
+
+def _npy_header(table: NDArray[np.void]) -> bytes:
+    """What stands before an array in .npy: version 1 where it can name all fields, else 3, with UTF-8 and more room."""
+    described = np.lib.format.header_data_from_array_1_0(table)
+    header = io.BytesIO()
+    try:
+        np.lib.format.write_array_header_1_0(header, described)
+    except ValueError:
+        text = repr(described).encode()
+        text += b" " * (-(len(text) + 13) % 64) + b"\n"
+        return np.lib.format.magic(3, 0) + struct.pack("<I", len(text)) + text
+    return header.getvalue()

@@ -210,6 +210,7 @@ def test_a_band_may_have_any_name(emulator: Running) -> None:
     data = pixels(ee.Image("test/image").rename([":a", "b b"]), *GRID)
     assert data.dtype.names == (":a", "b b")
     assert (data[":a"] == 7).all()
+    assert pixels(ee.Image(7).rename("高さ"), *GRID).dtype.names == ("高さ",)
 
 
 def test_grids_and_bands_are_bounded(emulator: Running) -> None:
