@@ -7,20 +7,17 @@ everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from mmearth_data.emulator.world.compiled import compiled
 
 F64 = NDArray[np.float64]
 Bits = NDArray[np.bool_]
 Index = NDArray[np.intp]
 
-_compiled: Callable[..., Callable[..., F64]] = njit(nogil=True, cache=True)
 
-
-@_compiled
+@compiled
 def among_all(values: F64, left: Index, top: Index, right_part: F64, lower_part: F64) -> F64:
     """Values between native ones that are all there and finite.
 
@@ -44,7 +41,7 @@ def among_all(values: F64, left: Index, top: Index, right_part: F64, lower_part:
     return out
 
 
-@_compiled
+@compiled
 def among_valid(values: F64, valid: Bits, left: Index, top: Index, right_part: F64, lower_part: F64) -> F64:
     """As ``among_all`` where neighbours may be masked or lie beyond ``values``: the rest share their weight.
 

@@ -1,4 +1,4 @@
-"""How the world's loops over pixels are compiled."""
+"""How loops over pixels are compiled."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ def compiled(function: _Function) -> _Function:
 
     No liberty is taken with arithmetic: every product and sum is rounded by itself and in the order written, as numpy
     rounds them, so a pixel's value has the same bits whatever window asks for it. Exponentials are left to numpy, whose
-    last bit is its own. What a kept function calls must be in its module, or a change of it goes unnoticed.
+    last bit is its own. What a kept function calls must be in its module, or a change of it goes unnoticed. Where
+    neither the folder of the source nor the user's can be written, nothing is kept.
     """
-    return cast("_Function", njit(nogil=True, cache=True)(function))
+    try:
+        return cast("_Function", njit(nogil=True, cache=True)(function))
+    except RuntimeError:
+        return cast("_Function", njit(nogil=True)(function))

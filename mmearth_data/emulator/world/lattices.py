@@ -1,8 +1,8 @@
 """Arithmetic on lattices, compiled: hashes of lattice points, and smooth surfaces over what lattices hold.
 
-Compiled by numba when imported, and kept on disk. No liberty is taken with arithmetic: every product and sum is rounded
-by itself and in one order, so a pixel's value has the same bits whatever window asks for it. The interpreter lock is
-released. Hashes multiply in 32 bits that wrap around, which numba widens to 64 where it is not told otherwise.
+Compiled by numba at the first call, and kept on disk. No liberty is taken with arithmetic: every product and sum is
+rounded by itself and in one order, so a pixel's value has the same bits whatever window asks for it. The interpreter
+lock is released. Hashes multiply in 32 bits that wrap around, which numba widens to 64 where it is not told otherwise.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
+from mmearth_data.emulator.world.compiled import compiled
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -222,10 +224,9 @@ def _spaces(key: int, points: F64, wavelengths: F64) -> F64:
     return out
 
 
-_compiled: Callable[..., Any] = njit(nogil=True, cache=True)
-hashes: Callable[..., U32] = _compiled(_hashes)
-of_points: Callable[..., U32] = _compiled(_of_points)
-whites: Callable[..., F32] = _compiled(_whites)
-octaves: Callable[..., F32] = _compiled(_octaves)
-surfaces: Callable[..., F32] = _compiled(_surfaces)
-spaces: Callable[..., F64] = _compiled(_spaces)
+hashes: Callable[..., U32] = compiled(_hashes)
+of_points: Callable[..., U32] = compiled(_of_points)
+whites: Callable[..., F32] = compiled(_whites)
+octaves: Callable[..., F32] = compiled(_octaves)
+surfaces: Callable[..., F32] = compiled(_surfaces)
+spaces: Callable[..., F64] = compiled(_spaces)
