@@ -32,9 +32,10 @@ from mmearth_data.convert.journal import ConversionError, Journal, Progress, con
 from mmearth_data.convert.rows import Rows, stored_rows
 from mmearth_data.modalities import MODALITIES
 from mmearth_data.splits import SPLITS
+from mmearth_data.store.commits import row_table
 from mmearth_data.store.files import make_directory, publish, remove_left_overs, temporary_of, unwritable, write_atomic
 from mmearth_data.store.reader import Store, open_store
-from mmearth_data.store.schema import VACANT_FLAG
+from mmearth_data.store.rows import STORED_OUTCOME
 
 GZIP_LEVEL = 4
 """HDF5's own default, which the published files have."""
@@ -67,6 +68,8 @@ def export_published(store: str | Path, out: str | Path, progress: Progress = no
         remove_left_overs(folder)
         _write_parts(opened, journal, progress)
         records = _records(opened, journal)
+        if not any(record["rows"] for record in records):
+            raise ConversionError(f"{store} has no row with a tile; collect some, then export to another directory")
         _assemble(opened, journal, files.data, records, progress)
         _write_tables(journal, files, records)
         _verify(files.data, records, progress)
@@ -101,14 +104,17 @@ def _write_parts(store: Store, journal: Journal, progress: Progress) -> None:
 
 
 def _write_part(store: Store, shard: int, part: Path, pool: ThreadPoolExecutor) -> dict[str, Any]:
-    """Write the HDF5 file and the entries of one shard; the record of it."""
+    """Write the HDF5 file and the entries of one shard, where it has any row; the record of it."""
+    stored = _stored(store, shard)
+    if not stored:
+        return {"rows": 0, "splits": [], "crc32c": {}, "statistics": {}}
     final = part.with_suffix(".h5")
     splits: list[str | None] = []
     checksums: dict[str, list[int]] = {}
     statistics = band_stats.TrainStatistics()
     entries: list[str] = []
     with _writing(final) as file:
-        arrays = _create(file, store.tile_pixels, _stored(store, shard))
+        arrays = _create(file, store.tile_pixels, stored)
         for rows in stored_rows(store, shard):
             derived, first = _derived(rows), len(splits)
             for name, array in arrays.items():
@@ -168,8 +174,7 @@ def _joined(checksums: list[int]) -> int:
 
 def _stored(store: Store, shard: int) -> int:
     """How many rows of ``shard`` hold a tile."""
-    rows = slice(shard * store.shard_rows, (shard + 1) * store.shard_rows)
-    return int((store.level[rows] != VACANT_FLAG).sum())
+    return int(row_table(store.path, shard)["outcome"].to_pylist().count(STORED_OUTCOME))
 
 
 def _create(file: h5py.File, tile_pixels: int, rows: int) -> dict[str, h5py.Dataset]:
@@ -234,14 +239,20 @@ def _assemble(store: Store, journal: Journal, final: Path, records: list[dict[st
         arrays = _create(file, store.tile_pixels, sum(record["rows"] for record in records))
         first = 0
         for shard, record in enumerate(records):
-            with h5py.File(_parts(journal) / f"{shard:06d}.h5", "r") as part:
-                for name, array in arrays.items():
-                    zeros, source = (0,) * (array.ndim - 1), part[name].id
-                    for row in range(record["rows"]):
-                        _, chunk = source.read_direct_chunk((row, *zeros))
-                        array.id.write_direct_chunk((first + row, *zeros), chunk)
+            if record["rows"]:
+                _append(_parts(journal) / f"{shard:06d}.h5", arrays, first, record["rows"])
             first += record["rows"]
             progress("assembling", shard + 1, len(records))
+
+
+def _append(part: Path, arrays: dict[str, h5py.Dataset], first: int, rows: int) -> None:
+    """Copy the chunks of the ``rows`` rows of ``part`` into ``arrays`` from row ``first`` on."""
+    with h5py.File(part, "r") as file:
+        for name, array in arrays.items():
+            zeros, source = (0,) * (array.ndim - 1), file[name].id
+            for row in range(rows):
+                _, chunk = source.read_direct_chunk((row, *zeros))
+                array.id.write_direct_chunk((first + row, *zeros), chunk)
 
 
 def _write_tables(journal: Journal, files: published.Files, records: list[dict[str, Any]]) -> None:

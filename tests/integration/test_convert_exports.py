@@ -15,14 +15,17 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
+from mmearth_data import statistics
 from mmearth_data.convert.from_published import import_published
 from mmearth_data.convert.journal import ConversionError
 from mmearth_data.convert.to_published import FileReport, export_published
 from mmearth_data.convert.to_webdataset import TarReport, export_webdataset
 from mmearth_data.modalities import STORED
-from mmearth_data.store import Store, open_store
+from mmearth_data.store import Store, layout, open_store
+from mmearth_data.store.rows import row_table
+from mmearth_data.store.shards import ShardData, commit_shard, no_data
 from tests.published import FLAT, LAYOUT
-from tests.synthetic import make_store
+from tests.synthetic import ShardMaker, make_store
 
 SIDE = 24
 
@@ -249,3 +252,31 @@ def test_a_store_that_lacks_a_shard_is_not_exported(tmp_path: Path) -> None:
     for export in (export_published, export_webdataset):
         with pytest.raises(Exception, match=r"shard 1 of .* is not committed"):
             export(path, tmp_path / "out")
+
+
+def _store_of(path: Path, vacant: set[int]) -> Path:
+    """A store of two shards, all rows of the ``vacant`` ones vacant."""
+    maker = ShardMaker(28, 16, seed=0)
+    layout.create(path, tile_pixels=16, shard_rows=14, attrs={})
+    layout.resize(path, 28)
+    for shard in range(2):
+        data = maker.shard(shard, 14)
+        if shard in vacant:
+            records = [{"row": 14 * shard + at} for at in range(14)]
+            data = ShardData(no_data(16, 14), np.zeros_like(data.status), row_table(records))
+        commit_shard(path, shard, data)
+    statistics.finalize(path)
+    return path
+
+
+def test_a_shard_of_vacant_rows_adds_none(tmp_path: Path) -> None:
+    report = export_published(_store_of(tmp_path / "store", {0}), tmp_path / "out")
+    assert sum(report.rows.values()) == 14
+    with h5py.File(report.data) as file:
+        assert len(file["sentinel2"]) == len(file["metadata"]) == 14
+    assert len(json.loads((tmp_path / "out" / "out_tile_info.json").read_bytes())) == 14
+
+
+def test_a_store_without_a_tile_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="has no row with a tile; collect some"):
+        export_published(_store_of(tmp_path / "store", {0, 1}), tmp_path / "out")
