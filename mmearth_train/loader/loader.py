@@ -72,6 +72,8 @@ class Loader:
         if not 0 < crop <= store.tile_pixels:
             raise ValueError(f"crop must be 1 to {store.tile_pixels}, the pixels of a side of the tiles, not {crop}")
         self._store, self._rows, self._names = store, np.sort(rows), tuple(dict.fromkeys(modalities))
+        if len(twice := self._rows[1:][np.diff(self._rows) == 0]):
+            raise ValueError(f"row {twice[0]} is given twice; give each row once, and take more epochs to see it again")
         self._crop, self._seed, self._augment = crop, seed, augment
         self._rank, self._world, self._window_rows = rank, world, window_rows
         self._threads = threads or min(MOST_THREADS, len(os.sched_getaffinity(0)))

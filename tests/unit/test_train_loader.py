@@ -163,6 +163,11 @@ def test_an_epoch_is_the_same_whichever_came_before(store: Store) -> None:
         assert all(equal(a, b) for a, b in zip(found, alone, strict=True))
 
 
+def test_a_row_that_is_given_twice_is_refused(store: Store) -> None:
+    with pytest.raises(ValueError, match="row 3 is given twice; give each row once"):
+        Loader(store, np.array([5, 3, 4, 3]), ("sentinel2",), batch_size=4, crop=56, seed=0)
+
+
 def test_a_process_outside_the_world_is_refused(store: Store) -> None:
     with pytest.raises(ValueError, match="rank must be one of 0 to 1, not 2"):
         loader(store, rank=2, world=2)
