@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -61,12 +60,18 @@ def count_by_numpy(patterns: NDArray[Any], part: NDArray[np.int64], tables: NDAr
 
 @cache
 def _counting() -> _Count:
-    """The faster of the two: numba compiles one, once per dtype, and keeps it on disk; not every machine has it."""
-    if find_spec("numba") is None:
-        return count_by_numpy
-    from numba import njit
+    """The faster of the two: numba compiles one, once per dtype, and keeps it on disk where it can.
 
-    compiled: _Count = njit(nogil=True, cache=True)(count_one_by_one)
+    Not every machine has numba, or one for the numpy that it has.
+    """
+    try:
+        from numba import njit
+    except ImportError:
+        return count_by_numpy
+    try:
+        compiled: _Count = njit(nogil=True, cache=True)(count_one_by_one)
+    except RuntimeError:  # neither the folder of this source nor the user's can be written
+        compiled = njit(nogil=True)(count_one_by_one)
     return compiled
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+from numba.core import caching
 
 from mmearth_data import counting, statistics
 from mmearth_data.counting import Counter, count_by_numpy, count_one_by_one
@@ -275,14 +277,33 @@ def test_pixels_are_counted_in_their_rows_parts_by_compiled_code_and_by_numpy(co
     np.testing.assert_array_equal(tables, expected)
 
 
-def test_a_machine_without_a_compiler_has_the_same_statistics(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counting, "find_spec", lambda _: None)
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_machine_without_a_compiler_has_the_same_statistics(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: bool
+) -> None:
+    """Without numba, or with one that refuses the numpy that is there."""
+    monkeypatch.setitem(sys.modules, "numba", None)
+    if broken:
+        monkeypatch.delitem(sys.modules, "numba")
+        (tmp_path / "numba.py").write_text("raise ImportError('Numba needs NumPy 2.0 or less')\n")
+        monkeypatch.syspath_prepend(str(tmp_path))
     counting._counting.cache_clear()
     assert counting._counting() is count_by_numpy
     before = (path / "statistics.json").read_bytes()
     store_statistics.save(path, *statistics.compute(path).values())
     counting._counting.cache_clear()
     assert (path / "statistics.json").read_bytes() == before
+
+
+def test_pixels_are_counted_where_compiled_code_cannot_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installation that may not be written to, used by somebody who has no home."""
+    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
+    counting._counting.cache_clear()
+    tables = np.zeros((1, 1, 256), dtype=np.int64)
+    counting._counting()(np.full((1, 1, 3), 5, dtype=np.uint8), np.zeros(1, dtype=np.int64), tables)
+    counting._counting.cache_clear()
+    assert np.flatnonzero(tables).tolist() == [5]
+    assert tables.sum() == 3
 
 
 @given(
