@@ -101,7 +101,7 @@ class ChunkReader:
 
         Raises ChunkError where a checksum, a length or the codec says so, OSError where the file cannot be read.
         """
-        self._decode_into(self.content(file, chunk), out)
+        self.decode(self.content(file, chunk), out)
 
     def content(self, file: Path, chunk: int) -> NDArray[np.uint8]:
         """The bytes of a chunk, which agree with their CRC-32C, to be decoded before this thread's next call.
@@ -124,9 +124,10 @@ class ChunkReader:
 
     def decode_into(self, stored: NDArray[np.uint8], out: NDArray[Any]) -> None:
         """Decode a chunk's bytes, with the CRC-32C at their end, as ``read_into`` does those of a file."""
-        self._decode_into(_content(stored), out)
+        self.decode(_content(stored), out)
 
-    def _decode_into(self, content: NDArray[np.uint8], out: NDArray[Any]) -> None:
+    def decode(self, content: NDArray[np.uint8], out: NDArray[Any]) -> None:
+        """Decode a chunk's bytes, as ``content`` gives them; raises ChunkError where they are not ``out``'s."""
         target = out.reshape(-1).view(np.uint8)
         try:
             _DECODERS[self.codec](content, target)

@@ -179,9 +179,10 @@ class Store:
     def blocks(self, modality: str, start: int, scratch: NDArray[np.uint8]) -> Iterator[planes.Block] | None:
         """The pixels of the ``chunk_rows`` rows from ``start`` on, a multiple of that, decoded block by block.
 
-        Each block holds whole images, one band of one tile; it lies in ``scratch``, which has room for the rows, or in
-        this thread's buffer, and is valid until the next one or the thread's next reading. None where the rows can be
-        had by ``read`` alone. Raises StoreError as ``read`` does, also while blocks are asked for.
+        Each block holds whole images, one band of one tile; a chunk that has no such blocks is one. It lies in
+        ``scratch``, which has room for the rows, or in this thread's buffer, and is valid until the next one or the
+        thread's next reading. None where the rows can be had by ``read`` alone. Raises StoreError as ``read`` does,
+        also while blocks are asked for.
         """
         reader = self._readers.get(modality)
         if reader is None or reader.codec != "blosc" or isinstance(self.path, ObjectPath):
@@ -196,7 +197,10 @@ class Store:
         with _naming(modality, start, start + reader.rows, file):
             content = reader.content(file, chunk)
             found = planes.blocks(content, scratch, values, itemsize, self.tile_pixels**2)
-        return found and _named(found, modality, start, start + reader.rows, file)
+            if found is None:
+                reader.decode(content, scratch[: values * itemsize])
+                return iter((planes.Block(0, values, scratch.ctypes.data, 0),))
+        return _named(found, modality, start, start + reader.rows, file)
 
     def _read_shard(
         self, reader: ChunkReader, modality: str, shard: int, start: int, stop: int, out: NDArray[Any]

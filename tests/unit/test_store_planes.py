@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mmearth_data.modalities import MODALITIES
 from mmearth_data.store import StoreError, open_store
-from mmearth_data.store.direct import ChunkError
+from mmearth_data.store.direct import ChunkError, ChunkReader
 from mmearth_data.store.planes import Block, blocks
 from tests.synthetic import make_store
 
@@ -140,6 +140,27 @@ def test_a_store_gives_the_blocks_of_its_tiles(path: Path) -> None:
         assert found is not None
         parts = [_values(block, kind) for block in found]
         np.testing.assert_array_equal(np.concatenate(parts), expected.reshape(-1))
+
+
+def test_a_chunk_that_has_no_such_blocks_is_one_and_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images of 60 pixels' side are no whole part of Blosc's blocks."""
+    store = open_store(make_store(tmp_path / "s", rows=28, tile_pixels=60, shard_rows=28))
+    expected = store.read("sentinel2", 0, store.chunk_rows)
+    asked, content = [], ChunkReader.content
+
+    def counted(reader: ChunkReader, file: Path, chunk: int) -> NDArray[np.uint8]:
+        asked.append(chunk)
+        return content(reader, file, chunk)
+
+    monkeypatch.setattr(ChunkReader, "content", counted)
+    scratch = np.empty(expected.nbytes, dtype=np.uint8)
+    found = store.blocks("sentinel2", 0, scratch)
+    assert found is not None
+    assert list(found) == [Block(0, expected.size, scratch.ctypes.data, 0)]
+    np.testing.assert_array_equal(scratch.view(expected.dtype), expected.reshape(-1))
+    assert asked == [0]
 
 
 def test_chunks_of_another_number_of_tiles_are_left_to_reading(path: Path, tmp_path: Path) -> None:
