@@ -114,6 +114,9 @@ class TrainStatistics:
     def __init__(self) -> None:
         self._integers = [m for m in map(get, DESCRIBED) if m.stored and m.numpy_dtype.kind != "f"]
         self._counter = Counter({modality.name: len(LEVELS) for modality in self._integers})
+        integers = {modality.name for modality in self._integers}
+        # In one order in every process: what is written of them is compared with what another run writes.
+        self._of_floats = [name for name in DESCRIBED if name not in integers]
         self._floats: dict[str, Moments] = {}
         self._rows = dict.fromkeys(LEVELS, 0)
 
@@ -124,7 +127,7 @@ class TrainStatistics:
             self._rows[level] += int((part == number).sum())
         for modality in self._integers:
             self._counter.add(modality, rows.arrays[modality.name], part)
-        for name in {*DESCRIBED} - {modality.name for modality in self._integers}:
+        for name in self._of_floats:
             values = (derived[name] if name in derived else rows.arrays[name])[part >= 0]
             if len(values):
                 self._floats[name] = merge(self._floats.get(name), moments(name, values))
