@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmearth_train.compiled import compiled
 from mmearth_train.sites import Sites
 
 BLOCK = 64
@@ -95,5 +95,5 @@ def _accumulate_sites(x: NDArray[Any], grad: NDArray[Any], row_at: NDArray[np.in
                         total[i, j, first + c] += sums[i, j, c]
 
 
-_number: Callable[..., None] = njit(nogil=True, cache=True)(_number_sites)
-_accumulate: Callable[..., None] = njit(nogil=True, cache=True, fastmath={"contract"})(_accumulate_sites)
+_number: Callable[..., None] = compiled(_number_sites)
+_accumulate: Callable[..., None] = compiled(_accumulate_sites, fastmath={"contract"})

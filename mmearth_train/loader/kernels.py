@@ -21,9 +21,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import carray, njit, types  # type: ignore[attr-defined]  # carray is public, only untyped
+from numba import carray, types  # type: ignore[attr-defined]  # carray is public, only untyped
 from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from mmearth_train.compiled import compiled
 
 Int = NDArray[np.int64]
 
@@ -80,7 +82,6 @@ def _fence(_: Any) -> Any:
     return types.void(), generate
 
 
-_compiled = njit(nogil=True, cache=True)
 pointer: Callable[..., Any] = intrinsic(_pointer)
 move_line: Callable[..., None] = intrinsic(_move_line)
 stream_line: Callable[..., None] = intrinsic(_stream_line)
@@ -142,10 +143,10 @@ def _buffer(count: int, like: NDArray[Any]) -> NDArray[Any]:
     return np.empty(count + _LINE_BYTES, like.dtype)
 
 
-lay: Callable[..., None] = _compiled(_lay)
-cut: Callable[..., None] = _compiled(_cut)
-stream: Callable[..., None] = _compiled(_stream)
-buffer: Callable[..., NDArray[Any]] = _compiled(_buffer)
+lay: Callable[..., None] = compiled(_lay)
+cut: Callable[..., None] = compiled(_cut)
+stream: Callable[..., None] = compiled(_stream)
+buffer: Callable[..., NDArray[Any]] = compiled(_buffer)
 
 
 def _put(run: NDArray[Any], side: int, size: int, x: int, flip: Int, made: NDArray[Any], target: int) -> None:
@@ -155,7 +156,7 @@ def _put(run: NDArray[Any], side: int, size: int, x: int, flip: Int, made: NDArr
     stream(made, size * size, target)
 
 
-put: Callable[..., None] = _compiled(_put)
+put: Callable[..., None] = compiled(_put)
 
 
 def _copy(
@@ -255,7 +256,7 @@ def _place(source: NDArray[np.uint8], rows: Int, target: Int) -> None:
             to[j] = source[rows[k], j]
 
 
-copy: Callable[..., None] = _compiled(_copy)
-scale: Callable[..., None] = _compiled(_scale)
-look_up: Callable[..., None] = _compiled(_look_up)
-place: Callable[..., None] = _compiled(_place)
+copy: Callable[..., None] = compiled(_copy)
+scale: Callable[..., None] = compiled(_scale)
+look_up: Callable[..., None] = compiled(_look_up)
+place: Callable[..., None] = compiled(_place)
