@@ -27,7 +27,7 @@ from mmearth_data.store.shards import ShardData, commit_shard, is_committed, loc
 JOURNAL = "_conversion"
 """Where a store that was converted keeps the checksums of what went into it."""
 _AT_ONCE = min(4, os.cpu_count() or 1)
-"""Shards in work: while one is compressed the next is read. Each takes its size in memory, 300 MB at 128 px."""
+"""Shards in work: while one is compressed the next is read. Each takes twice its size in memory, 400 MB at 128 px."""
 
 
 @dataclass(frozen=True)
