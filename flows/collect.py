@@ -26,7 +26,7 @@ from mmearth_data.completion import is_finalized
 from mmearth_data.earthengine.session import EarthEngineSource
 from mmearth_data.plan import Plan, StratumSummary, Summary
 from mmearth_data.report.mosaic import mosaic
-from mmearth_data.store import consolidate
+from mmearth_data.store import StoreError, consolidate
 
 logger = logging.getLogger(__name__)
 MOSAIC_SECONDS = 300.0
@@ -68,7 +68,10 @@ def collect(settings: CollectSettings) -> Path:
             logger.warning("%s; taking slots again", error)
             continue
         except IncompleteError:
-            _publish(settings, plan.summary(), ledger)
+            try:
+                _publish(settings, plan.summary(), ledger)
+            except StoreError as error:
+                logger.warning("not all is shown of how far the run is: %s", error)
             raise
         break
     consolidate(settings.store)

@@ -13,6 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 import xarray as xr
 
+import flows.collect
+from flows.collect import IncompleteError
+from flows.settings import CollectSettings
 from flows.shards import collect_one
 from mmearth_data.absences import absences_by_biome
 from mmearth_data.collection import collect_shard, resolve_plan
@@ -21,7 +24,7 @@ from mmearth_data.modalities import STORED
 from mmearth_data.plan import Plan
 from mmearth_data.report.mosaic import COLUMNS, GAP, SIDE, mosaic
 from mmearth_data.statistics import finalize
-from mmearth_data.store import consolidate
+from mmearth_data.store import StoreError, consolidate
 from tests.collecting import FormulaSource, location_table
 
 
@@ -95,3 +98,23 @@ def test_finalising_is_due_until_it_was_done_and_again_after_a_newer_commit(stor
 def test_what_a_shard_that_another_process_committed_was_resolved_to_is_not_read(store: Path) -> None:
     run: Any = SimpleNamespace(plan=SimpleNamespace(store=store))  # there is nothing else to ask for
     assert not collect_one.fn(run, 0).committed_here
+
+
+def test_what_a_run_left_is_said_though_its_tables_cannot_be_shown(
+    store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def left(*_: Any) -> None:
+        raise IncompleteError("1 of 2 shards are not committed")
+
+    def full(*_: Any) -> None:
+        raise StoreError("no space is left for the account")
+
+    ledger = SimpleNamespace(show_estimate=lambda: None, show_account=full)
+    for name, stand_in in {
+        "ensure_limit": lambda *_: None, "connected": lambda *_: None, "Ledger": lambda *_: ledger,
+        "publish_table": lambda *_: None, "keep_table": lambda *_: None, "_collect_with_slots": left,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(flows.collect, name, stand_in)
+    with pytest.raises(IncompleteError, match="1 of 2 shards"):
+        flows.collect.collect.fn(CollectSettings(store.parent / "locations.parquet", store))
+    assert "no space is left for the account" in caplog.text
