@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -26,15 +27,19 @@ def each_row(
     if not _is_gzip_by_row(array):
         return list(pool.map(work, range(stop - start), np.asarray(array[start:stop])))
     shape, dtype, corner = array.shape[1:], array.dtype, (0,) * (array.ndim - 1)
+    size = math.prod(shape) * dtype.itemsize
 
     def inflate(at: int) -> _Result:
         try:
             _, chunk = array.id.read_direct_chunk((start + at, *corner))
-            row = np.frombuffer(zlib.decompress(chunk), dtype).reshape(shape)
+            content = zlib.decompress(chunk)
         except (OSError, RuntimeError, ValueError, zlib.error):
             # A chunk that was never written, or is damaged: HDF5 knows the fill value of the one and names the other.
-            row = np.asarray(array[start + at])
-        return work(at, row)
+            return work(at, np.asarray(array[start + at]))
+        if len(content) != size:
+            # HDF5 would give what happens to be in memory for what is missing.
+            raise OSError(f"row {start + at} holds {len(content)} bytes of values where {size} belong")
+        return work(at, np.frombuffer(content, dtype).reshape(shape))
 
     return list(pool.map(inflate, range(stop - start)))
 

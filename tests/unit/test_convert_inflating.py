@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,14 @@ def test_rows_that_were_never_written_have_the_fill_value(tmp_path: Path) -> Non
         array = file.create_dataset("a", (6, 4), "i2", chunks=(1, 4), compression="gzip", fillvalue=-7)
         array[2] = [1, 2, 3, 4]
         np.testing.assert_array_equal(read_rows(array, 1, 4, pool), [[-7] * 4, [1, 2, 3, 4], [-7] * 4])
+
+
+def test_a_row_of_too_few_values_is_an_error(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file, ThreadPoolExecutor() as pool:
+        array = file.create_dataset("a", data=np.ones((6, 4), "i2"), chunks=(1, 4), compression="gzip")
+        array.id.write_direct_chunk((2, 0), zlib.compress(b"short"))
+        with pytest.raises(OSError, match="row 2 holds 5 bytes of values where 8 belong"):
+            read_rows(array, 1, 4, pool)
 
 
 def test_compound_rows_are_read(tmp_path: Path) -> None:
