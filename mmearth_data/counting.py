@@ -65,14 +65,10 @@ def _counting() -> _Count:
     Not every machine has numba, or one for the numpy that it has.
     """
     try:
-        from numba import njit
+        from mmearth_data.compiled import compiled
     except ImportError:
         return count_by_numpy
-    try:
-        compiled: _Count = njit(nogil=True, cache=True)(count_one_by_one)
-    except RuntimeError:  # neither the folder of this source nor the user's can be written
-        compiled = njit(nogil=True)(count_one_by_one)
-    return compiled
+    return compiled(count_one_by_one)
 
 
 class Counter:

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmearth_train.compiled import compiled
+from mmearth_data.compiled import compiled
 from mmearth_train.sites import Sites
 
 BLOCK = 64

@@ -25,7 +25,7 @@ from numba import carray, types  # type: ignore[attr-defined]  # carray is publi
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from mmearth_train.compiled import compiled
+from mmearth_data.compiled import compiled
 
 Int = NDArray[np.int64]
 

@@ -283,6 +283,7 @@ def test_a_machine_without_a_compiler_has_the_same_statistics(
 ) -> None:
     """Without numba, or with one that refuses the numpy that is there."""
     monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.delitem(sys.modules, "mmearth_data.compiled", raising=False)
     if broken:
         monkeypatch.delitem(sys.modules, "numba")
         (tmp_path / "numba.py").write_text("raise ImportError('Numba needs NumPy 2.0 or less')\n")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from numba.core import caching
 
-from mmearth_train.compiled import compiled
+from mmearth_data.compiled import compiled
 
 KEEPS_NOTHING = "from numba.core import caching; caching.CacheImpl._locator_classes = []; "
 
