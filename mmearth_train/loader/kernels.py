@@ -8,10 +8,10 @@ address ``target[k]``, k = ``place[t]`` (none: -1), which has room for (bands, c
 (y, x), turned over where ``flip[k]`` (vertical, horizontal) is 1. Targets are addresses because the tiles of one group
 belong to a dozen batches, and a call for each batch costs as much as the copying does.
 
-Each image passes through buffers that the cache holds. Its rows are first laid there in one long run, because a
-vector loop over a row of 56 pixels takes longer to start and to end than to run; backwards, where it is turned over
-sideways. Then they are cut to the crop, and streamed to the batch past the caches: that is read only when a dozen
-batches later it is full, and a plain store would first fetch the line that it overwrites.
+Each image is first cut out into a buffer that the cache holds, a few dozen values at a time whatever their width: a
+loop over a row of 56 pixels takes longer to start and to end than to run. It is streamed to the batch past the caches
+from there: the batch is read only when a dozen others later it is full, and a plain store would first fetch the line
+that it overwrites.
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ from mmearth_data.compiled import compiled
 Int = NDArray[np.int64]
 
 _LINE_BYTES = 64
+_RUN = 32
+"""Values that are cut out at a time; narrower crops are cut value by value."""
 _WORD = np.empty(0, dtype=np.uint16)
 _BYTE = np.empty(0, dtype=np.uint8)
+_NUMBER = np.empty(0, dtype=np.float32)
 
 
 def _pointer(_: Any, address: Any, like: Any) -> Any:
@@ -44,32 +47,97 @@ def _pointer(_: Any, address: Any, like: Any) -> Any:
     return kind(address, like), generate
 
 
-def _copy_line(builder: Any, arguments: Any, align: int) -> Any:
-    """Code that copies 64 bytes to one address, a multiple of ``align``, from another; gives the store."""
-    line = ir.VectorType(ir.IntType(8), _LINE_BYTES).as_pointer()
-    value = builder.load(builder.inttoptr(arguments[1], line), align=1)
-    return builder.store(value, builder.inttoptr(arguments[0], line), align=align)
+def _at(builder: Any, address: Any, bits: int, count: int) -> Any:
+    """Code that makes an address one of ``count`` values of ``bits`` bits."""
+    return builder.inttoptr(address, ir.VectorType(ir.IntType(bits), count).as_pointer())
 
 
-def _move_line(_: Any, to: Any, source: Any) -> Any:
-    """Typing and code of ``move_line(to, source)``: copy 64 bytes between addresses."""
+def _order(indices: list[int]) -> Any:
+    return ir.Constant(ir.VectorType(ir.IntType(32), len(indices)), indices)
 
-    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-        _copy_line(builder, arguments, 1)
-        return context.get_dummy_value()
 
-    return types.void(to, source), generate
+def _move_whole(backwards: bool) -> Any:
+    """Typing and code of ``move(to, source, like)``: copy a run of ``like``'s values between addresses."""
+
+    def typing(_: Any, to: Any, source: Any, like: Any) -> Any:
+        bits = like.dtype.bitwidth
+        order = [*range(_RUN)][:: -1 if backwards else 1]
+
+        def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+            values = builder.load(_at(builder, arguments[1], bits, _RUN), align=1)
+            values = builder.shuffle_vector(values, values, _order(order))
+            builder.store(values, _at(builder, arguments[0], bits, _RUN), align=1)
+            return context.get_dummy_value()
+
+        return types.void(to, source, like), generate
+
+    return typing
+
+
+def _move_joined(backwards: bool) -> Any:
+    """Typing and code of ``move(to, low, high)``: write the words whose low and high bytes lie at two addresses."""
+
+    def typing(_: Any, to: Any, low: Any, high: Any) -> Any:
+        order = [*range(_RUN)][:: -1 if backwards else 1]
+        pairs = [half for value in order for half in (value, _RUN + value)]
+
+        def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+            lows, highs = (builder.load(_at(builder, arguments[n], 8, _RUN), align=1) for n in (1, 2))
+            words = builder.shuffle_vector(lows, highs, _order(pairs))
+            builder.store(words, _at(builder, arguments[0], 8, 2 * _RUN), align=1)
+            return context.get_dummy_value()
+
+        return types.void(to, low, high), generate
+
+    return typing
+
+
+def _past_caches(builder: Any, line: Any, to: Any) -> None:
+    """Code that writes 64 bytes to an address that is a cache line's start, and leaves the caches as they are."""
+    store = builder.store(line, builder.inttoptr(to, line.type.as_pointer()), align=_LINE_BYTES)
+    store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
 
 
 def _stream_line(_: Any, to: Any, source: Any) -> Any:
     """Typing and code of ``stream_line(to, source)``: copy a cache line between addresses; ``to`` is one's start."""
 
     def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-        store = _copy_line(builder, arguments, _LINE_BYTES)
-        store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+        _past_caches(builder, builder.load(_at(builder, arguments[1], 8, _LINE_BYTES), align=1), arguments[0])
         return context.get_dummy_value()
 
     return types.void(to, source), generate
+
+
+def _scale_line(_: Any, to: Any, source: Any, mean: Any, factor: Any, nodata: Any) -> Any:
+    """Typing and code of ``scale_line(to, source, mean, factor, nodata)``: write a cache line, as ``_stream_scaled``.
+
+    The line holds 16 numbers; ``source`` is the address of as many values of ``nodata``'s dtype.
+    """
+    count, integer = _LINE_BYTES // 4, isinstance(nodata, types.Integer)
+    if not integer and nodata != types.float32:
+        return None
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        kind, numbers = context.get_value_type(nodata), ir.VectorType(ir.FloatType(), count)
+
+        def all_of(value: Any) -> Any:
+            anything = ir.Constant(ir.VectorType(value.type, count), ir.Undefined)
+            one = builder.insert_element(anything, value, ir.Constant(ir.IntType(32), 0))
+            return builder.shuffle_vector(one, anything, _order([0] * count))
+
+        pointer = builder.inttoptr(arguments[1], ir.VectorType(kind, count).as_pointer())
+        values, absent = builder.load(pointer, align=1), all_of(arguments[4])
+        if integer:
+            missing = builder.icmp_unsigned("==", values, absent)
+            values = (builder.sitofp if nodata.signed else builder.uitofp)(values, numbers)
+        else:
+            missing = builder.fcmp_ordered("==", values, absent)
+        scaled = builder.fmul(builder.fsub(values, all_of(arguments[2])), all_of(arguments[3]))
+        no_number = ir.Constant(numbers, [float("nan")] * count)
+        _past_caches(builder, builder.select(missing, no_number, scaled), arguments[0])
+        return context.get_dummy_value()
+
+    return types.void(to, source, mean, factor, nodata), generate
 
 
 def _fence(_: Any) -> Any:
@@ -83,48 +151,54 @@ def _fence(_: Any) -> Any:
 
 
 pointer: Callable[..., Any] = intrinsic(_pointer)
-move_line: Callable[..., None] = intrinsic(_move_line)
+move: Callable[..., None] = intrinsic(_move_whole(backwards=False))
+move_backwards: Callable[..., None] = intrinsic(_move_whole(backwards=True))
+join: Callable[..., None] = intrinsic(_move_joined(backwards=False))
+join_backwards: Callable[..., None] = intrinsic(_move_joined(backwards=True))
 stream_line: Callable[..., None] = intrinsic(_stream_line)
+scale_line: Callable[..., None] = intrinsic(_scale_line)
 fence: Callable[..., None] = intrinsic(_fence)
 
-# Below, ``last - j`` is unsigned: numba then leaves out the check for an index counted from the end, without which the
-# compiler finds no vector loop, and a tile that is turned over costs seven times one that is not.
 
-
-def _lay(run: NDArray[Any], count: int, low: int, high: int, start: int, backwards: int) -> None:
-    """Write values ``start`` to ``start + count`` of a block into ``run``, the last one first where ``backwards``."""
-    last, number = np.uint64(count - 1), np.uint64(count)
-    if high:
-        words = carray(pointer(run.ctypes.data, _WORD), count)
-        lows, highs = carray(pointer(low + start, _BYTE), count), carray(pointer(high + start, _BYTE), count)
-        if backwards:
-            for j in range(number):
-                words[j] = np.uint16(lows[last - j]) | (np.uint16(highs[last - j]) << np.uint16(8))
-        else:
-            for j in range(number):
-                words[j] = np.uint16(lows[j]) | (np.uint16(highs[j]) << np.uint16(8))
+def _cut_run(to: int, low: int, high: int, at: int, backwards: int, like: NDArray[Any]) -> None:
+    """Write a run of values from number ``at`` of a block on to the address ``to``."""
+    if high and backwards:
+        join_backwards(to, low + at, high + at)
+    elif high:
+        join(to, low + at, high + at)
+    elif backwards:
+        move_backwards(to, low + at * like.itemsize, like)
     else:
-        values = carray(pointer(low + start * run.itemsize, run), count)
-        if backwards:
-            for j in range(number):
-                run[j] = values[last - j]
-        else:
-            for j in range(number):
-                run[j] = values[j]
+        move(to, low + at * like.itemsize, like)
 
 
-def _cut(run: NDArray[Any], side: int, size: int, column: int, upwards: int, made: NDArray[Any]) -> None:
-    """Write ``size`` columns from ``column`` on of the rows of ``run`` into ``made``, the last row first: ``upwards``.
+def _cut_value(to: int, low: int, high: int, at: int, like: NDArray[Any]) -> None:
+    """Write value number ``at`` of a block to the address ``to``."""
+    if high:
+        low_byte, high_byte = carray(pointer(low + at, _BYTE), 1)[0], carray(pointer(high + at, _BYTE), 1)[0]
+        carray(pointer(to, _WORD), 1)[0] = np.uint16(low_byte) | (np.uint16(high_byte) << np.uint16(8))
+    else:
+        carray(pointer(to, like), 1)[0] = carray(pointer(low + at * like.itemsize, like), 1)[0]
 
-    Whole lines are copied: what is too much of one row the next one overwrites. Either has room for a line at its end.
+
+def _cut(made: NDArray[Any], size: int, low: int, high: int, start: int, side: int, upwards: int, back: int) -> None:
+    """Write the ``size`` × ``size`` values of an image from number ``start`` of a block on into ``made``.
+
+    The last row comes first where ``upwards``, the last value of each row where ``back``.
     """
-    row_bytes, step = size * run.itemsize, side * run.itemsize
-    source, to = run.ctypes.data + column * run.itemsize, made.ctypes.data
-    if upwards:
-        source, step = source + (size - 1) * step, -step
+    value_bytes = made.itemsize
+    step = -size * value_bytes if upwards else size * value_bytes
+    first = made.ctypes.data + ((size - 1) * size * value_bytes if upwards else 0)
     for row in range(size):
-        for at in range(0, row_bytes, _LINE_BYTES):
-            move_line(to + row * row_bytes + at, source + row * step + at)
+        to, source = first + row * step, start + row * side
+        if size < _RUN:
+            for at in range(size):
+                cut_value(to + at * value_bytes, low, high, source + (size - 1 - at if back else at), made)
+            continue
+        for begin in range(0, size, _RUN):
+            # The last run of a row begins where it ends with the row: some values are written twice, none beyond it.
+            at = min(begin, size - _RUN)
+            cut_run(to + at * value_bytes, low, high, source + (size - _RUN - at if back else at), back, made)
 
 
 def _stream(made: NDArray[Any], count: int, target: int) -> None:
@@ -138,25 +212,24 @@ def _stream(made: NDArray[Any], count: int, target: int) -> None:
         to[i] = made[i]
 
 
-def _buffer(count: int, like: NDArray[Any]) -> NDArray[Any]:
-    """Room for ``count`` values and a line."""
-    return np.empty(count + _LINE_BYTES, like.dtype)
+def _stream_scaled(made: NDArray[Any], target: int, mean: Any, factor: Any, nodata: Any) -> None:
+    """Write (value − ``mean``) × ``factor``, NaN for ``nodata``, of all values to the address ``target``, likewise."""
+    count, value_bytes = _LINE_BYTES // 4, made.itemsize
+    lines = made.size // count if target % _LINE_BYTES == 0 else 0
+    source = made.ctypes.data
+    for line in range(lines):
+        scale_line(target + line * _LINE_BYTES, source + line * count * value_bytes, mean, factor, nodata)
+    to = carray(pointer(target, _NUMBER), made.size)
+    for i in range(lines * count, made.size):
+        value = made[i]
+        to[i] = np.float32(np.nan) if value == nodata else (np.float32(value) - mean) * factor
 
 
-lay: Callable[..., None] = compiled(_lay)
+cut_run: Callable[..., None] = compiled(_cut_run)
+cut_value: Callable[..., None] = compiled(_cut_value)
 cut: Callable[..., None] = compiled(_cut)
 stream: Callable[..., None] = compiled(_stream)
-buffer: Callable[..., NDArray[Any]] = compiled(_buffer)
-
-
-def _put(run: NDArray[Any], side: int, size: int, x: int, flip: Int, made: NDArray[Any], target: int) -> None:
-    """Bring an image to the address ``target`` from its rows, laid backwards where it is turned over sideways."""
-    column = side - size - x if flip[1] else x
-    cut(run, side, size, column, flip[0] != flip[1], made)
-    stream(made, size * size, target)
-
-
-put: Callable[..., None] = compiled(_put)
+stream_scaled: Callable[..., None] = compiled(_stream_scaled)
 
 
 def _copy(
@@ -174,14 +247,13 @@ def _copy(
     like: NDArray[Any],
 ) -> None:
     """Values as they are, of ``like``'s dtype."""
-    count = size * side
-    run, made = buffer(count, like), buffer(size * size, like)
+    made = np.empty(size * size, like.dtype)
     for image in range(images):
         k, band = place[(first + image) // bands], (first + image) % bands
         if k < 0:
             continue
-        lay(run, count, low, high, (image * side + corner[k, 0]) * side, flip[k, 1])
-        put(run, side, size, corner[k, 1], flip[k], made, target[k] + band * size * size * like.itemsize)
+        cut(made, size, low, high, (image * side + corner[k, 0]) * side + corner[k, 1], side, flip[k, 0], flip[k, 1])
+        stream(made, made.size, target[k] + band * made.nbytes)
     fence()
 
 
@@ -203,19 +275,14 @@ def _scale(
     nodata: Any,
 ) -> None:
     """(value − mean) / std in float32, NaN for ``nodata``; ``mean`` and ``std`` are (tiles that are placed, bands)."""
-    count, missing = size * side, np.float32(np.nan)
-    run, scaled, made = buffer(count, like), buffer(count, mean), buffer(size * size, mean)
+    made = np.empty(size * size, like.dtype)
     for image in range(images):
         k, band = place[(first + image) // bands], (first + image) % bands
         if k < 0:
             continue
-        m, factor = mean[k, band], np.float32(1) / std[k, band]
-        lay(run, count, low, high, (image * side + corner[k, 0]) * side, flip[k, 1])
-        for j in range(np.uint64(count)):
-            value = run[j]
-            number = (np.float32(value) - m) * factor
-            scaled[j] = missing if value == nodata else number
-        put(scaled, side, size, corner[k, 1], flip[k], made, target[k] + band * size * size * made.itemsize)
+        cut(made, size, low, high, (image * side + corner[k, 0]) * side + corner[k, 1], side, flip[k, 0], flip[k, 1])
+        to = target[k] + band * made.size * mean.itemsize
+        stream_scaled(made, to, mean[k, band], np.float32(1) / std[k, band], nodata)
     fence()
 
 
@@ -235,16 +302,15 @@ def _look_up(
     table: Int,
 ) -> None:
     """``table[value]`` of each value."""
-    count = size * side
-    run, found, made = buffer(count, like), buffer(count, table), buffer(size * size, table)
+    made, found = np.empty(size * size, like.dtype), np.empty(size * size, table.dtype)
     for image in range(images):
         k, band = place[(first + image) // bands], (first + image) % bands
         if k < 0:
             continue
-        lay(run, count, low, high, (image * side + corner[k, 0]) * side, flip[k, 1])
-        for j in range(np.uint64(count)):
-            found[j] = table[run[j]]
-        put(found, side, size, corner[k, 1], flip[k], made, target[k] + band * size * size * made.itemsize)
+        cut(made, size, low, high, (image * side + corner[k, 0]) * side + corner[k, 1], side, flip[k, 0], flip[k, 1])
+        for j in range(np.uint64(made.size)):
+            found[j] = table[made[j]]
+        stream(found, found.size, target[k] + band * found.nbytes)
     fence()
 
 

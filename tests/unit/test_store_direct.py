@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmearth_data.modalities import STORED
-from mmearth_data.store import Store, StoreError, layout, open_store, reader
+from mmearth_data.store import Store, StoreError, direct, layout, open_store, reader
 from mmearth_data.store.codecs import CODEC_SETS
 from mmearth_data.store.direct import ChunkError, ChunkReader, chunk_reader
 from tests.synthetic import make_store
@@ -141,7 +141,13 @@ def test_threads_do_not_disturb_each_other(store: Store) -> None:
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_a_forked_process_reads_into_memory_of_its_own(path: Path, cached: bool) -> None:
+@pytest.mark.parametrize("wiped", [True, False])
+def test_a_forked_process_reads_into_memory_of_its_own(
+    path: Path, cached: bool, wiped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(direct, "_buffer", direct._Buffer())
+    if not wiped:
+        monkeypatch.setattr(direct, "_WIPE_ON_FORK", -1)  # as where the system knows no such advice
     store = open_store(path, cached)
     expected = store.read("sentinel2", 28, 56)
     chunks = store._readers["sentinel2"]
