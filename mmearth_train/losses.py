@@ -27,8 +27,9 @@ def cross_entropy(
     logits: Float[Tensor, "*S classes"], classes: Integer[Tensor, "*S"]
 ) -> tuple[Float[Tensor, ""], Integer[Tensor, ""]]:
     """Sum of −log p(class) where a class is not IGNORE, and how many."""
-    total = functional.cross_entropy(logits.flatten(0, -2), classes.flatten(), ignore_index=IGNORE, reduction="sum")
-    return total, (classes != IGNORE).sum()
+    # Added up in a second step: CUDA sums a loss of rows in a single block of threads, and millions of rows in turn.
+    each = functional.cross_entropy(logits.flatten(0, -2), classes.flatten(), ignore_index=IGNORE, reduction="none")
+    return each.sum(), (classes != IGNORE).sum()
 
 
 def patch_moments(

@@ -23,11 +23,17 @@ def test_cross_entropy_is_the_log_loss_of_valid_classes() -> None:
     rng = np.random.default_rng(1)
     logits, classes = rng.normal(size=(40, 7)), rng.integers(0, 7, 40)
     classes[::4] = IGNORE
-    total, count = cross_entropy(torch.from_numpy(logits), torch.from_numpy(classes))
+    asked = torch.from_numpy(logits).requires_grad_()
+    total, count = cross_entropy(asked, torch.from_numpy(classes))
     known = classes != IGNORE
     probability = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     assert count == known.sum()
-    assert total / count == pytest.approx(log_loss(classes[known], probability[known], labels=range(7)), rel=1e-12)
+    assert total.item() / count == pytest.approx(
+        log_loss(classes[known], probability[known], labels=range(7)), rel=1e-12
+    )
+    total.backward()
+    expected = (probability - np.eye(7)[classes]) * known[:, None]
+    np.testing.assert_allclose(asked.grad, expected, rtol=1e-12, atol=1e-14)
 
 
 def test_patches_are_normalised_over_their_valid_values_of_all_bands() -> None:
