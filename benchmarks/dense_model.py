@@ -10,12 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmearth_train.encoder import SIZES
+from mmearth_train.decoder import WIDTH, Decoder
+from mmearth_train.encoder import SIZES, Block, Encoder
 from mmearth_train.model import MPMAE
+from mmearth_train.sites import EPS
 
 
 class ChannelNorm(nn.LayerNorm):
     """Layer norm over the channels of (N, C, H, W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=EPS)
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape."""
@@ -28,9 +33,21 @@ class DenseBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.dwconv = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
-        self.norm = nn.LayerNorm(channels)
+        self.norm = nn.LayerNorm(channels, eps=EPS)
         self.pwconv1, self.pwconv2 = nn.Linear(channels, 4 * channels), nn.Linear(4 * channels, channels)
         self.gamma, self.beta = (nn.Parameter(torch.zeros(4 * channels)) for _ in range(2))
+
+    def take(self, block: Block) -> None:
+        """The weights of the same block of the compact model."""
+        for layer, theirs in (
+            (self.dwconv, block.dwconv),
+            (self.norm, block.norm),
+            (self.pwconv1, block.pwconv1),
+            (self.pwconv2, block.pwconv2),
+        ):
+            layer.load_state_dict(theirs.state_dict())
+        self.gamma.copy_(block.grn.gamma)
+        self.beta.copy_(block.grn.beta)
 
     def forward(self, x: Tensor, seen: Tensor) -> Tensor:
         """Same shape, hidden sites zero."""
@@ -43,7 +60,7 @@ class DenseBlock(nn.Module):
 
 
 class Dense(nn.Module):
-    """The same architecture and tasks as ``compact``, computed the plain way."""
+    """The same architecture, tasks and weights as ``compact`` (of the preset ``default``), computed the plain way."""
 
     def __init__(self, compact: MPMAE) -> None:
         super().__init__()
@@ -58,10 +75,48 @@ class Dense(nn.Module):
         self.stages = nn.ModuleList(
             nn.ModuleList(DenseBlock(w) for _ in range(d)) for w, d in zip(widths, depths, strict=True)
         )
-        self.project, self.token = nn.Conv2d(widths[-1], 512, 1), nn.Parameter(torch.zeros(512))
-        self.block, self.norm = DenseBlock(512), nn.LayerNorm(512)
-        self.heads = nn.ModuleDict({t.task.name: nn.Linear(512, t.width) for t in compact.task_targets})
+        self.project, self.token = nn.Conv2d(widths[-1], WIDTH, 1), nn.Parameter(torch.zeros(WIDTH))
+        self.block, self.norm = DenseBlock(WIDTH), nn.LayerNorm(WIDTH, eps=EPS)
+        self.heads = nn.ModuleDict({t.task.name: nn.Linear(WIDTH, t.width) for t in compact.task_targets})
         self.log_vars = nn.Parameter(torch.zeros(len(self.heads)))
+        with torch.no_grad():
+            self._take_encoder(compact.encoder)
+            self._take_decoder(compact.decoder)
+            self.log_vars.copy_(compact.log_vars)
+
+    def _take_encoder(self, encoder: Encoder) -> None:
+        for layer, theirs in zip(
+            (*self.initial[:2], *self.stem),
+            (encoder.initial_conv, encoder.initial_norm, encoder.stem, encoder.stem_norm),
+            strict=True,
+        ):
+            layer.load_state_dict(theirs.state_dict())
+        for (norm, reduce), theirs in zip(self.downsamples, encoder.downsamples, strict=True):
+            norm.load_state_dict(theirs.norm.state_dict())
+            reduce.weight.copy_(theirs.reduce.weight.view(len(reduce.weight), 2, 2, -1).permute(0, 3, 1, 2))
+            reduce.bias.copy_(theirs.reduce.bias)
+        for blocks, theirs in zip(self.stages, encoder.stages, strict=True):
+            for block, other in zip(blocks, theirs, strict=True):
+                block.take(other)
+
+    def _take_decoder(self, decoder: Decoder) -> None:
+        self.project.weight.copy_(decoder.project.weight[..., None, None])
+        self.project.bias.copy_(decoder.project.bias)
+        self.token.copy_(decoder.mask_token)
+        self.block.take(decoder.block)
+        if decoder.image_norm is not None:
+            self.norm.load_state_dict(decoder.image_norm.state_dict())
+        for fused, widths in (
+            (decoder.pixel_heads, decoder.pixel_widths),
+            (decoder.image_heads, decoder.image_widths),
+        ):
+            first = 0
+            for name, width in widths.items():
+                part = slice(first, first + width)
+                head = self.heads[name]
+                head.weight.copy_(fused.weight[part])
+                head.bias.copy_(fused.bias[part])
+                first += width
 
     def forward(self, batch: dict[str, Tensor], visible: Tensor) -> Tensor:
         """The objective of a batch."""
