@@ -25,6 +25,8 @@ MEMORY_BYTES = 1 << 30
 """A selection that needs no more than this once decoded is read once and kept."""
 AHEAD = 3
 """Batches made before they are asked for, beyond those that the shuffle window has in progress."""
+AHEAD_BYTES = 1 << 30
+"""Of large batches no more are made ahead than take this much memory, but always one."""
 MOST_THREADS = 8
 
 Plan = tuple[list[Piece], Views]
@@ -85,6 +87,7 @@ class Loader:
         self._planner = ThreadPoolExecutor(1, "mmearth-planner")
         self._planned: tuple[tuple[int, int], Future[Plan]] | None = None
         self._ring = Ring(self._content.fields, int(self._samples.max(initial=0)), pinned)
+        self._ahead = min(AHEAD, max(1, AHEAD_BYTES // self._ring.slot_bytes))
 
     def _decoded_bytes(self) -> int:
         pixels = self._store.tile_pixels**2
@@ -123,7 +126,7 @@ class Loader:
             self._samples.tolist(),
             self._ring,
             lambda piece, slot_of: self._content.fill(piece, slot_of, views),
-            depth=max((piece.last - piece.first for piece in needed), default=0) + 1 + AHEAD,
+            depth=max((piece.last - piece.first for piece in needed), default=0) + 1 + self._ahead,
             threads=self._threads,
         )
         return pipeline.batches(first)

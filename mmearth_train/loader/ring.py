@@ -53,17 +53,19 @@ class Ring:
     def __init__(self, fields: tuple[Field, ...], samples: int, pinned: bool) -> None:
         self._fields, self._pinned = fields, pinned
         ends = np.cumsum([field.bytes(samples) for field in fields]).tolist()
-        self._bytes: int = ends[-1]
+        self.slot_bytes: int = max(_ALIGNMENT, ends[-1])
         self._offsets = {field.name: start for field, start in zip(fields, [0, *ends[:-1]], strict=True)}
         self._free: deque[NDArray[np.uint8]] = deque()
 
     def take(self) -> Slot:
         """A slot that nobody reads any more."""
-        try:
-            memory = self._free.pop()
-        except IndexError:
-            memory = torch.empty(self._bytes, dtype=torch.uint8, pin_memory=self._pinned).numpy()
-        return Slot(memory, self._offsets)
+        while True:
+            try:
+                return Slot(self._free.pop(), self._offsets)
+            except IndexError:
+                count = pinned_at_once(self.slot_bytes) if self._pinned else 1
+                memory = torch.empty(count * self.slot_bytes, dtype=torch.uint8, pin_memory=self._pinned).numpy()
+                self._free.extend(memory.reshape(count, -1))
 
     def batch(self, slot: Slot, samples: int) -> dict[str, Tensor]:
         """The first ``samples`` samples of a slot that has been written; they own it from now on."""
@@ -76,3 +78,8 @@ class Ring:
             piece = flat[start : start + samples * field.sample_bytes]
             found[field.name] = piece.view(dtype).view(samples, *field.shape)
         return found
+
+
+def pinned_at_once(slot_bytes: int) -> int:
+    """One slot or three, whichever leaves less unused of pinned memory, which torch rounds up to a power of two."""
+    return max((1, 3), key=lambda count: count * slot_bytes / (1 << (count * slot_bytes - 1).bit_length()))
