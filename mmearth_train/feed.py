@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from mmearth_train.distributed import ALONE, Processes
-from mmearth_train.loader import Loader
-from mmearth_train.validation import patches_of
+from mmearth_train.masking import split_patches
+from mmearth_train.model import PATCHES_PER_SIDE
+
+if TYPE_CHECKING:
+    from mmearth_train.loader import Loader
 
 Batch = dict[str, Tensor]
 """Stored values by modality, ``location_id`` and ``level`` (N,), ``visible`` (N, K) and ``masked`` (N, M)."""
@@ -31,17 +36,26 @@ class Feed:
 
     def steps(self, step: int, epochs: int) -> Iterator[tuple[Batch, ...]]:
         """The micro-batches of each step from number ``step`` on, to the end of the last epoch."""
+        # A variable in a generator would keep one more batch than whoever it was given to: ``map`` has none.
+        yield from map(self._parts, placed(self._batches(step, epochs), self._device))
+
+    def _batches(self, step: int, epochs: int) -> Iterator[Batch]:
+        """One batch a step in the host's memory; the next epoch's first follows the last one's last."""
         first = step % self.steps_per_epoch
         for epoch in range(step // self.steps_per_epoch, epochs):
-            for batch in placed(self._masked(epoch, first), self._device):
-                largest = self._together.largest(len(batch["level"]))
-                yield parts_of(batch, -(-largest // self._at_once))
+            masks = functools.partial(with_masks, seed=self._seed, epoch=epoch)
+            yield from map(masks, self._loader.epoch(epoch, first))
             first = 0
 
-    def _masked(self, epoch: int, first: int) -> Iterator[Batch]:
-        for batch in self._loader.epoch(epoch, first):
-            visible, masked = patches_of(batch, self._seed, epoch, torch.device("cpu"))
-            yield {**batch, "visible": visible, "masked": masked}
+    def _parts(self, batch: Batch) -> tuple[Batch, ...]:
+        largest = self._together.largest(len(batch["level"]))
+        return parts_of(batch, -(-largest // self._at_once))
+
+
+def with_masks(batch: Batch, seed: int, epoch: int) -> Batch:
+    """A batch in the host's memory and the indices of its ``visible`` and ``masked`` patches, (N, K) and (N, M)."""
+    visible, masked = split_patches(seed, epoch, batch["location_id"].numpy(), PATCHES_PER_SIDE**2)
+    return {**batch, "visible": torch.from_numpy(visible), "masked": torch.from_numpy(masked)}
 
 
 def parts_of(batch: Batch, count: int) -> tuple[Batch, ...]:
@@ -51,25 +65,42 @@ def parts_of(batch: Batch, count: int) -> tuple[Batch, ...]:
 
 
 def placed(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    """The same batches on ``device``; a thread copies the next one to a GPU while this one is computed on."""
+    """The same batches on ``device``; a thread copies the next one to a GPU while this one is computed on.
+
+    A GPU holds two at a time, three where one is kept while the next is asked for: none is copied before the work on
+    the one before last is done, however far ahead of the GPU its host is.
+    """
     if device.type == "cpu":
         yield from batches
         return
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    copying = copying_stream(device)
 
-    def place() -> Batch | None:
+    def place(done: torch.cuda.Event | None) -> Batch | None:
         batch = next(batches, None)
         if batch is None:
             return None
-        with torch.cuda.stream(stream):
-            copies = {name: values.to(device, non_blocking=True) for name, values in batch.items()}
-        stream.synchronize()  # until then the loader must not use the batch's memory again
+        if done is not None:
+            done.synchronize()
+        with torch.cuda.stream(copying):
+            copies = {name: values.to(copying.device, non_blocking=True) for name, values in batch.items()}
+        copying.synchronize()  # until then the loader must not use the batch's memory again
         return copies
 
-    with ThreadPoolExecutor(1, "mmearth-feed") as ahead:
-        pending = ahead.submit(place)
+    # A new thread's device is the first GPU, where going back to "its" stream would cost a context of half a gigabyte.
+    with ThreadPoolExecutor(1, "mmearth-feed", torch.cuda.set_device, (copying.device,)) as ahead:
+        done: torch.cuda.Event | None = None
+        pending = ahead.submit(place, None)
         while (batch := pending.result()) is not None:
-            pending = ahead.submit(place)
-            for values in batch.values():
-                values.record_stream(torch.cuda.current_stream(device))
+            pending = ahead.submit(place, done)
+            computing = torch.cuda.current_stream(copying.device)
+            for name in batch:
+                batch[name].record_stream(computing)
             yield batch
+            done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+            done.record(computing)
+
+
+@functools.cache
+def copying_stream(device: torch.device) -> torch.cuda.Stream:
+    """The stream that batches are copied on; one, for memory that was allocated for a stream serves no other."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

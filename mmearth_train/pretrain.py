@@ -37,7 +37,7 @@ from mmearth_train.pretrained import export_encoder
 from mmearth_train.specification import specify
 from mmearth_train.step import Found, Step
 from mmearth_train.tasks import pretext_names
-from mmearth_train.validation import validate
+from mmearth_train.validation import Validator
 from mmearth_train.variant import VARIANTS
 from mmearth_train.watching import Watch
 
@@ -124,7 +124,7 @@ class Run:
         self.whole = in_a_step <= at_once * together.world
         self.feed = Feed(loader, config.seed, at_once, self.device, together)
         self.val = val
-        self.validation = Loader(
+        central = Loader(
             store,
             val,
             (INPUT, *names),
@@ -134,7 +134,9 @@ class Run:
             augment=False,
             rank=together.rank,
             world=together.world,
+            pinned=self.device.type == "cuda",
         )
+        self.validate = Validator(central, self.device, together)
         self.steps = self.feed.steps_per_epoch * self.recipe.epochs
         self.settings = resume.settings_of(config, self.recipe, store, train, self.feed.steps_per_epoch)
         self.origin = resume.origin_of(config, together, at_once)
@@ -196,17 +198,17 @@ class Run:
                 if logs:
                     line = self._training_line(step, found, log_vars, rate)
                     images = int(self.together.total(torch.tensor(seen)))
-                    line["images_per_second"] = images / (time.perf_counter() - since)
+                    now = time.perf_counter()
+                    line["images_per_second"], since, seen = images / (now - since), now, 0
                     if self.together.first:
                         watch.line(line)
                     progress.update(bar, loss=f"loss {line['loss']:.3f}")
-                    since, seen = time.perf_counter(), 0
-                paused = time.perf_counter()
                 asked = self.together.largest(stop.signal or 0)
                 validates = step % (feed.steps_per_epoch * config.validate_every) == 0 or step == self.steps
                 saves = step % config.save_every == 0 or step == self.steps or asked > 0
                 if validates or saves:
                     self._check_finite(step)
+                paused = time.perf_counter()
                 if validates:
                     saves |= self._validate(step, watch)
                 if saves and (self.together.first or self.shared):
@@ -244,8 +246,8 @@ class Run:
 
     def _validate(self, step: int, watch: Watch) -> bool:
         """Validate on every process's share; returns whether the result is the best of a trained model so far."""
-        found = validate(self.model, self.validation, self.device, self.together)
-        if not found.tasks:
+        found = self.validate(self.model)
+        if found is None or not found.tasks:
             return False
         if not np.isfinite(list(found.tasks.values())).all():
             raise _diverged("the validation loss", step)

@@ -13,11 +13,12 @@ from mmearth_data.modalities import MODALITIES
 from mmearth_data.store import Store
 from mmearth_train import checkpoint, losses
 from mmearth_train.checkpoint import CheckpointError
+from mmearth_train.feed import with_masks
 from mmearth_train.loader import Loader
 from mmearth_train.model import INPUT, MPMAE, PATCHES_PER_SIDE
 from mmearth_train.precision import autocast
 from mmearth_train.tasks import ClassIndex, Targets
-from mmearth_train.validation import MASK_EPOCH, patches_of
+from mmearth_train.validation import MASK_EPOCH
 
 Images = dict[str, NDArray[np.float32]]
 
@@ -49,8 +50,8 @@ def reconstruct_with(model: MPMAE, store: Store, rows: NDArray[np.int64]) -> dic
     loader = Loader(store, rows, names, batch_size=32, crop=spec.input_size, seed=spec.seed, augment=False)
     parts: list[dict[str, NDArray[np.generic]]] = []
     for stored in loader.epoch(0):
-        visible, masked = patches_of(stored, spec.seed, MASK_EPOCH, device)
-        batch = {name: values.to(device) for name, values in stored.items()}
+        batch = {name: values.to(device) for name, values in with_masks(stored, spec.seed, MASK_EPOCH).items()}
+        visible, masked = batch["visible"], batch["masked"]
         with autocast(device):
             predictions = model.predict(batch, visible, masked)
         hidden = torch.zeros(len(masked), PATCHES_PER_SIDE**2, dtype=torch.bool, device=device)

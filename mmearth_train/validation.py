@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from mmearth_train import sharing
 from mmearth_train.distributed import Processes
-from mmearth_train.loader import Loader
-from mmearth_train.masking import split_patches
-from mmearth_train.model import MPMAE, PATCHES_PER_SIDE, Losses
+from mmearth_train.feed import placed, with_masks
+from mmearth_train.model import MPMAE, Losses
 from mmearth_train.precision import autocast
+
+if TYPE_CHECKING:
+    from mmearth_train.loader import Loader
 
 MASK_EPOCH = -1
 """Validation and reconstructions use the masks of this epoch, which training never reaches."""
@@ -36,37 +41,51 @@ class Validation:
         return sum(shares) / len(shares) if shares else math.inf
 
 
-def patches_of(batch: dict[str, Tensor], seed: int, epoch: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Indices of the visible and the masked patches of a batch, (N, K) and (N, M), on ``device``."""
-    visible, masked = split_patches(seed, epoch, batch["location_id"].cpu().numpy(), PATCHES_PER_SIDE**2)
-    return torch.from_numpy(visible).to(device), torch.from_numpy(masked).to(device)
-
-
-@torch.no_grad()
-def validate(model: MPMAE, loader: Loader, device: torch.device, together: Processes) -> Validation:
-    """Losses over everything that the loaders of all processes deliver, under fixed masks.
+class Validator:
+    """Validates a model again and again on all that the loaders of all processes deliver, under fixed masks.
 
     All must deliver equally many batches, empty ones among them: processes that share weights out gather each block
-    together.
+    together. What the constant loses is never different, and found out once.
     """
-    names = [target.task.name for target in model.task_targets]
-    learnt = torch.zeros(2, len(names), dtype=torch.float64)
-    constant = torch.zeros(2, len(names), dtype=torch.float64)
-    for stored in loader.epoch(0):
-        visible, masked = patches_of(stored, model.spec.seed, MASK_EPOCH, device)
-        batch = {name: values.to(device) for name, values in stored.items()}
-        with autocast(device):
-            learnt += torch.stack(tuple(model(batch, visible, masked))).cpu()
-        constant += torch.stack(tuple(constant_losses(model, batch, masked))).cpu()
-    sharing.drop(model)
-    learnt, constant = together.total(learnt), together.total(constant)
-    return Validation(_means(names, learnt), _means(names, constant))
+
+    def __init__(self, loader: Loader, device: torch.device, together: Processes) -> None:
+        self._loader, self._device, self._together = loader, device, together
+        self._constant: dict[str, float] | None = None
+
+    @torch.no_grad()
+    def __call__(self, model: MPMAE, stopped: Callable[[], bool] = lambda: False) -> Validation | None:
+        """The losses of ``model``; None where it was ``stopped``, which all processes are asked before each batch.
+
+        They are added up in float64 on the device; a GPU is waited for at the end alone.
+        """
+        learnt, constant = (
+            torch.zeros(2, len(model.task_targets), dtype=torch.float64, device=self._device) for _ in range(2)
+        )
+        masks = functools.partial(with_masks, seed=model.spec.seed, epoch=MASK_EPOCH)
+        for batch in placed(map(masks, self._loader.epoch(0)), self._device):
+            if stopped():
+                sharing.drop(model)
+                return None
+            with autocast(self._device):
+                learnt += _in_double(model(batch, batch["visible"], batch["masked"]))
+            if self._constant is None:
+                constant += _in_double(constant_losses(model, batch, batch["masked"]))
+        sharing.drop(model)
+        names = [target.task.name for target in model.task_targets]
+        if self._constant is None:
+            self._constant = _means(names, self._together.total(constant))
+        return Validation(_means(names, self._together.total(learnt)), self._constant)
 
 
 def constant_losses(model: MPMAE, batch: dict[str, Tensor], masked: Tensor) -> Losses:
     """What each task's best constant loses on the targets of a batch."""
     pairs = [target.compare_constant(*target(batch, masked)) for target in model.task_targets]
     return Losses(torch.stack([s for s, _ in pairs]), torch.stack([c for _, c in pairs]))
+
+
+def _in_double(found: Losses) -> Tensor:
+    """Sums and counts as (2, T) that go on being exact when they are added up."""
+    return torch.stack([found.sums.double(), found.counts.double()])
 
 
 def _means(names: list[str], sums_and_counts: Tensor) -> dict[str, float]:
