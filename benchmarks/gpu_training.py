@@ -88,6 +88,13 @@ def peak_memory(device: torch.device) -> float:
     return torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else float("nan")
 
 
+def pinned_memory(device: torch.device) -> float:
+    """GiB of the host's memory that are pinned now, with what torch rounds up (NaN on a CPU)."""
+    if device.type != "cuda":
+        return float("nan")
+    return float(torch.cuda.host_memory_stats()["active_bytes.current"]) / 2**30
+
+
 def stepper(model: nn.Module, objective: Callable[[], Tensor], device: torch.device) -> Act:
     """One optimisation step of ``objective``, without a wait for the device."""
     adamw = torch.optim.AdamW(
@@ -227,7 +234,8 @@ def run_from_store(size: str, input_size: int, n: int, arguments: argparse.Names
             took, peak = measure(lambda act=act, batches=batches: act(next(batches)), arguments.steps, device)
             print(
                 f"{size} {input_size}/{input_size // 7} {name:14} {batch} of {len(rows)} images: "
-                f"{batch / took:9.0f} images/s, {took * 1e3:8.1f} ms a step, {peak:6.1f} GiB",
+                f"{batch / took:9.0f} images/s, {took * 1e3:8.1f} ms a step, {peak:6.1f} GiB, "
+                f"{pinned_memory(device):4.1f} GiB pinned",
                 flush=True,
             )
             batches.close()

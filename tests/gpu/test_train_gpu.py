@@ -18,12 +18,18 @@ from tests.train_batches import random_batch, random_spec
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
+N = 16
+SIZES = pytest.mark.parametrize(("size", "side"), [("atto", 56), ("atto", 112), ("tiny", 56)])
+SITES = pytest.mark.parametrize(("side", "s", "channels"), [(7, 8, 40), (7, 16, 40), (7, 1, 320), (1, 28, 96)])
 
-def loss_and_gradients(device: str, bfloat16: bool, preset: str = "default") -> tuple[float, dict[str, Tensor]]:
+
+def loss_and_gradients(
+    device: str, bfloat16: bool, preset: str = "default", size: str = "atto", side: int = 56
+) -> tuple[float, dict[str, Tensor]]:
     torch.manual_seed(0)
-    model = MPMAE(replace(random_spec(), variant=VARIANTS[preset])).to(device)
-    batch = {name: values.to(device) for name, values in random_batch(32).items()}
-    visible, masked = (torch.from_numpy(patches).to(device) for patches in split_patches(0, 0, np.arange(32), 49))
+    model = MPMAE(replace(random_spec(side, model=size), variant=VARIANTS[preset])).to(device)
+    batch = {name: values.to(device) for name, values in random_batch(N, side).items()}
+    visible, masked = (torch.from_numpy(patches).to(device) for patches in split_patches(0, 0, np.arange(N), 49))
     with autocast(torch.device(device)) if bfloat16 else torch.autocast(device, enabled=False):
         found = model(batch, visible, masked)
     loss = model.objective(found)
@@ -31,36 +37,51 @@ def loss_and_gradients(device: str, bfloat16: bool, preset: str = "default") -> 
     return loss.item(), {name: p.grad.cpu() for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize(("side", "s", "channels"), [(7, 8, 40), (7, 1, 320), (1, 28, 96)])
-def test_the_depthwise_convolution_agrees_with_the_cpu(side: int, s: int, channels: int) -> None:
-    torch.backends.cudnn.allow_tf32 = False
+def convolved(device: str, side: int, s: int, channels: int, dtype: torch.dtype) -> list[Tensor]:
+    """The convolution of one random input, and the gradients of its sites and its weight."""
     torch.manual_seed(0)
     keep = 19 if side == 7 else 1
     visible = torch.stack([torch.randperm(side**2)[:keep].sort().values for _ in range(4)])
     x, weight = torch.randn(4, keep, s, s, channels), torch.randn(channels, 1, 7, 7)
-    results = []
-    for device in ("cpu", "cuda"):
-        inputs = [t.detach().to(device).requires_grad_() for t in (x, weight)]
-        y = depthwise(*inputs, visible.to(device), side)
-        y.square().sum().backward()
-        results.append([y.detach().cpu(), *(t.grad.cpu() for t in inputs)])
-    for one, other in zip(*results, strict=True):
-        assert (one - other).norm() <= 1e-5 * one.norm()
+    # Values that bfloat16 has: what is compared is what happens to them.
+    inputs = [t.bfloat16().to(device, dtype).requires_grad_() for t in (x, weight)]
+    y = depthwise(*inputs, visible.to(device), side)
+    y.backward(torch.randn(y.shape).bfloat16().to(device, dtype))
+    return [y.detach().cpu(), *(t.grad.cpu() for t in inputs)]
 
 
+@SITES
+def test_the_depthwise_convolution_agrees_with_the_cpu(side: int, s: int, channels: int) -> None:
+    torch.backends.cudnn.allow_tf32 = False
+    pairs = zip(*(convolved(device, side, s, channels, torch.float32) for device in ("cpu", "cuda")), strict=True)
+    assert all((one - other).norm() <= 1e-5 * one.norm() for one, other in pairs)
+
+
+@SITES
+def test_in_bfloat16_the_depthwise_convolution_is_exact_but_for_rounding(side: int, s: int, channels: int) -> None:
+    exact = convolved("cpu", side, s, channels, torch.float32)
+    rounded = convolved("cuda", side, s, channels, torch.bfloat16)
+    assert all((one - other.float()).norm() <= 2**-8 * one.norm() for one, other in zip(exact, rounded, strict=True))
+
+
+@SIZES
 @pytest.mark.parametrize("preset", ["default", "reference"])
-def test_float32_agrees_with_the_cpu(preset: str) -> None:
+def test_float32_agrees_with_the_cpu(preset: str, size: str, side: int) -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    expected, expected_gradients = loss_and_gradients("cpu", bfloat16=False, preset=preset)
-    loss, gradients = loss_and_gradients("cuda", bfloat16=False, preset=preset)
+    expected, expected_gradients = loss_and_gradients("cpu", False, preset, size, side)
+    loss, gradients = loss_and_gradients("cuda", False, preset, size, side)
     assert loss == pytest.approx(expected, rel=2e-6)
     for name, gradient in gradients.items():
         assert (gradient - expected_gradients[name]).abs().max() <= 1e-4 * expected_gradients[name].abs().max(), name
 
 
-def test_bfloat16_stays_close_to_float32() -> None:
-    expected, expected_gradients = loss_and_gradients("cpu", bfloat16=False)
-    loss, gradients = loss_and_gradients("cuda", bfloat16=True)
+@SIZES
+@pytest.mark.parametrize("preset", ["default", "reference"])
+def test_bfloat16_stays_close_to_float32(preset: str, size: str, side: int) -> None:
+    expected, expected_gradients = loss_and_gradients("cpu", False, preset, size, side)
+    loss, gradients = loss_and_gradients("cuda", True, preset, size, side)
     assert loss == pytest.approx(expected, rel=1e-3)
-    ours, theirs = (torch.cat([g[name].flatten() for name in gradients]) for g in (gradients, expected_gradients))
+    ours, theirs = (
+        torch.cat([g[name].flatten() for name in gradients]).double() for g in (gradients, expected_gradients)
+    )
     assert torch.nn.functional.cosine_similarity(ours, theirs, dim=0) >= 0.995
