@@ -13,7 +13,10 @@ COPY sampling sampling
 RUN /opt/mmearth/bin/pip install --constraint constraints.txt '.[train,objects]'
 
 FROM python:3.11.14-slim-bookworm
-RUN useradd --create-home --uid 1000 mmearth && install --directory --owner mmearth /data
+# What `mmearth pretrain --compile` compiles with; any version of it will do.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install --yes --no-install-recommends g++ && rm -rf /var/lib/apt/lists/* \
+    && useradd --create-home --uid 1000 mmearth && install --directory --owner mmearth /data
 COPY --from=build /opt/mmearth /opt/mmearth
 ENV PATH=/opt/mmearth/bin:$PATH PYTHONUNBUFFERED=1
 USER 1000

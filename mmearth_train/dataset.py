@@ -151,5 +151,6 @@ def _key(modality: Modality) -> str:
 def _classes(modality: Modality, stored: NDArray[Any], valid: NDArray[np.bool_]) -> Tensor:
     """Class indices without the band axis: (y, x), or a scalar for one value per tile."""
     nothing = IGNORE_INDEX if len(modality.classes) <= IGNORE_INDEX else -1
-    index = np.where(valid, np.searchsorted(modality.class_values, stored), nothing)
+    known = valid & np.isin(stored, modality.class_values)
+    index = np.where(known, np.searchsorted(modality.class_values, stored), nothing)
     return torch.from_numpy(index[0].astype(np.int64)) if index.ndim > 1 else torch.tensor(int(index[0]))

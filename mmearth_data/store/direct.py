@@ -67,7 +67,7 @@ _DECODERS: dict[str, Callable[[NDArray[np.uint8], NDArray[np.uint8]], None]] = {
 
 
 class _Buffer(threading.local):
-    """Memory that one thread of one process reads into, whichever file."""
+    """Memory that one thread of one process reads into."""
 
     def __init__(self) -> None:
         self._bytes, self._process = np.empty(0, dtype=np.uint8), os.getpid()
@@ -80,7 +80,7 @@ class _Buffer(threading.local):
 
 
 def _pages(size: int) -> NDArray[np.uint8]:
-    """Memory from a large page's start on, where the system has those: reading into them costs half the time.
+    """Memory for ``size`` bytes, of large pages where it fills one: reading into those costs half the time.
 
     A process that is forked while it is read into past the page cache must not share it for writing, or either of the
     two may get what is read (open(2)): it finds none of it, or shares all of it where the system cannot do that.
@@ -91,13 +91,11 @@ def _pages(size: int) -> NDArray[np.uint8]:
         memory.madvise(_WIPE_ON_FORK)
     except OSError:
         memory = mmap.mmap(-1, length)
-    with suppress(AttributeError, OSError):
-        memory.madvise(mmap.MADV_HUGEPAGE)
+    with suppress(AttributeError, OSError):  # not every system has them
+        if size >= _LARGE_PAGE // 2:
+            memory.madvise(mmap.MADV_HUGEPAGE)
     content = np.frombuffer(memory, dtype=np.uint8)
     return content[-content.ctypes.data % _LARGE_PAGE :]
-
-
-_buffer = _Buffer()
 
 
 class ChunkReader:
@@ -114,6 +112,7 @@ class ChunkReader:
         self._sharded = sharded
         self.codec = codec
         self._indices: dict[Path, NDArray[np.uint64]] = {}
+        self._buffer = _Buffer()
 
     def read_into(self, file: Path, chunk: int, out: NDArray[Any]) -> None:
         """Decode chunk number ``chunk`` of ``file`` into ``out``, C-contiguous and of the chunk's size and dtype.
@@ -123,7 +122,7 @@ class ChunkReader:
         self.decode(self.content(file, chunk), out)
 
     def content(self, file: Path, chunk: int) -> NDArray[np.uint8]:
-        """The bytes of a chunk, which agree with their CRC-32C, to be decoded before this thread reads others.
+        """The bytes of a chunk, which agree with their CRC-32C, to be decoded before this thread's next call.
 
         Raises ChunkError where a checksum or a length says so, OSError where the file cannot be read.
         """
@@ -179,14 +178,20 @@ class ChunkReader:
         """The bytes before the CRC-32C of a piece of the file, in this thread's buffer."""
         before = offset % _ALIGNMENT
         size = -(-(before + length) // _ALIGNMENT) * _ALIGNMENT
-        buffer = _buffer.of(size)
-        if length < _CRC_BYTES or os.preadv(descriptor, [buffer.data], offset - before) < before + length:
-            raise ChunkError("the file ends before the chunk does")
+        buffer, read = self._buffer.of(size), 0
+        while read < before + length:
+            # Some file systems give less at a time than they are asked for.
+            count = os.preadv(descriptor, [buffer[read:].data], offset - before + read)
+            if not count:
+                raise ChunkError("the file ends before the chunk does")
+            read += count
         return _content(buffer[before : before + length])
 
 
 def _content(piece: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The bytes before the CRC-32C that they end with; raises ChunkError where it is not theirs."""
+    if len(piece) < _CRC_BYTES:
+        raise ChunkError(f"it is shorter than its CRC-32C of {_CRC_BYTES} bytes")
     content = piece[:-_CRC_BYTES]
     if google_crc32c.value(content) != int.from_bytes(piece[-_CRC_BYTES:].tobytes(), "little"):
         raise ChunkError("its CRC-32C is not the one that was written")

@@ -7,8 +7,9 @@ of it does on the way; and a block lies in the processor's cache, where a chunk 
 
 from __future__ import annotations
 
+import ctypes
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,22 @@ _OTHERWISE = 0b1110
 """Flags of chunks that are not compressed, or shuffled by bits."""
 _LEAST_SPLIT = 128
 """Values of the smallest blocks whose low and high bytes Blosc compresses by themselves."""
+
+
+def _lz4() -> Callable[[int, int, int, int], int] | None:
+    """LZ4's own function (lz4.h) from the library that numcodecs brings along; None where that hides it.
+
+    It takes the address of what is compressed, the address for the bytes, the number of the former and the room for
+    the latter, and gives how many there were, or less than 0. numcodecs' own takes several times as long to be called
+    as a block does to be read, and blocks are many.
+    """
+    function = getattr(ctypes.CDLL(lz4.__file__), "LZ4_decompress_safe", None)
+    if function is not None:
+        function.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int)
+    return function
+
+
+_decompress = _lz4()
 
 
 class Block(NamedTuple):
@@ -46,15 +63,20 @@ def blocks(
 
     None where they cannot be had so, as where the chunk's values are of another size.
 
-    ``content`` is written to. A block is valid until the next one, as long as nobody writes to ``content`` and
-    ``scratch``, which has room for a chunk. Raises ChunkError where the chunk is not what was written.
+    A block is valid until the next one, as long as nobody writes to ``content`` and ``scratch``, which has room for a
+    chunk. Raises ChunkError where the chunk is not what was written.
     """
     if len(content) < _HEADER.size:
         raise ChunkError(f"it is shorter than Blosc's header of {_HEADER.size} bytes")
     _, _, flags, typesize, size, block_size, _ = _HEADER.unpack_from(content.data)
-    if flags & _OTHERWISE or flags & _CODEC != _LZ4 or (typesize, flags & _SHUFFLED) not in ((1, 0), (2, 1)):
+    if (
+        _decompress is None
+        or flags & _OTHERWISE
+        or flags & _CODEC != _LZ4
+        or (typesize, flags & _SHUFFLED) not in ((1, 0), (2, 1))
+    ):
         return None
-    if typesize != itemsize or not block_size or block_size % (run * typesize):
+    if typesize != itemsize or not block_size or block_size % (run * typesize) or _decompress is None:
         return None
     if size != values * typesize:
         raise ChunkError(f"it holds {size} bytes of values where {values * typesize} belong")
@@ -65,40 +87,29 @@ def blocks(
 def _decoded(
     content: NDArray[np.uint8], scratch: NDArray[np.uint8], size: int, block_size: int, typesize: int, streams: int
 ) -> Iterator[Block]:
-    for number, start in enumerate(range(0, size, block_size)):
-        stop = min(size, start + block_size)
-        # The last block is compressed whole where it is shorter than the others.
-        parts = streams if stop - start == block_size else 1
-        part = (stop - start) // parts
-        at = _number(content, _HEADER.size + _LENGTH.size * number)
-        addresses = []
-        for stream in range(parts):
-            length = _number(content, at)
-            out = scratch[stream * part : (stream + 1) * part]
-            addresses.append(_inflated(content, at, length, out))
-            at += _LENGTH.size + length
-        high = 0 if typesize == 1 else addresses[-1] + (part // 2 if parts == 1 else 0)
-        yield Block(start // typesize, (stop - start) // typesize, addresses[0], high)
-
-
-def _number(content: NDArray[np.uint8], at: int) -> int:
-    if at + _LENGTH.size > len(content):
-        raise ChunkError("it ends before its blocks do")
-    number: int = _LENGTH.unpack_from(content.data, at)[0]
-    return number
-
-
-def _inflated(content: NDArray[np.uint8], at: int, length: int, out: NDArray[np.uint8]) -> int:
-    """Where the bytes of the stream whose length lies ``at`` are: in ``out``, or in place where they did not shrink."""
-    start = at + _LENGTH.size
-    if start + length > len(content):
-        raise ChunkError("it ends before its blocks do")
-    if length == len(out):
-        return int(content.ctypes.data) + start
-    # Blosc writes a stream's compressed length before it, where numcodecs looks for the decoded one.
-    _LENGTH.pack_into(content.data, at, len(out))
+    assert _decompress is not None
+    stored, length_at = content.data, _LENGTH.unpack_from
+    source, target = content.ctypes.data, scratch.ctypes.data
     try:
-        lz4.decompress(content[at : start + length], out)
-    except (RuntimeError, ValueError) as error:
-        raise ChunkError(str(error)) from error
-    return int(out.ctypes.data)
+        for number, start in enumerate(range(0, size, block_size)):
+            stop = min(size, start + block_size)
+            # The last block is compressed whole where it is shorter than the others.
+            parts = streams if stop - start == block_size else 1
+            part = (stop - start) // parts
+            (at,) = length_at(stored, _HEADER.size + _LENGTH.size * number)
+            addresses = []
+            for stream in range(parts):
+                (length,) = length_at(stored, at)
+                begin, at = at + _LENGTH.size, at + _LENGTH.size + length
+                if at > len(stored):
+                    raise ChunkError("it ends before its blocks do")
+                if length == part:  # it did not shrink, and lies there as it is
+                    addresses.append(source + begin)
+                    continue
+                addresses.append(target + stream * part)
+                if _decompress(source + begin, target + stream * part, length, part) != part:
+                    raise ChunkError("a block of it is not what LZ4 made")
+            high = 0 if typesize == 1 else addresses[-1] + (part // 2 if parts == 1 else 0)
+            yield Block(start // typesize, (stop - start) // typesize, addresses[0], high)
+    except struct.error:
+        raise ChunkError("it ends before its blocks do") from None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
@@ -31,6 +30,7 @@ from mmearth_data.store.commits import FileRecord, array_file_name, committed, r
 from mmearth_data.store.direct import ChunkError, ChunkReader, chunk_reader
 from mmearth_data.store.files import StoreError, asking, readable, sha256_of_file, unreadable, zarr_store
 from mmearth_data.store.layout import LOCATIONS, Layout, read_layout
+from mmearth_data.store.memory import memory_bytes
 from mmearth_data.store.objects import ObjectPath, Place
 from mmearth_data.store.ranged import RangedReader
 from mmearth_data.store.schema import LEVELS, NO_TIME, VACANT_FLAG, Status, tile_shape
@@ -69,7 +69,7 @@ class Store:
         table = table.filter(pc.less(table["row"], self.rows))
         self._compare(set((table["row"].to_numpy() // self.shard_rows).tolist()))
         if cached is None:
-            cached = isinstance(self.path, ObjectPath) or self._bytes() <= _memory()
+            cached = isinstance(self.path, ObjectPath) or self._bytes() <= memory_bytes()
         for reader in filter(None, self._readers.values()):
             reader.cached = cached
         self._read_rows(table)
@@ -312,13 +312,10 @@ def _undecodable(modality: str, start: int, stop: int, files: str, error: Except
     )
 
 
-def _memory() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
 def open_store(path: str | Place, cached: bool | None = None) -> Store:
     """Open the store at ``path`` for reading; raises StoreError where there is none that this version can read.
 
-    ``cached`` says whether chunks are read through the page cache: by default those of stores that memory can hold.
+    ``cached`` says whether chunks are read through the page cache: by default those of stores that memory can hold
+    whole. Of a larger store a part that it can hold may be worth True.
     """
     return Store(read_layout(path), cached)

@@ -140,8 +140,9 @@ def _valid_fraction(modality: Modality, array: NDArray[Any]) -> NDArray[np.float
     """Fraction of each row's band that is data, shape (rows, bands)."""
     fractions = np.empty(array.shape[:2], dtype=np.float32)
     for row, tile in enumerate(array):
-        valid = modality.valid(tile).reshape(len(tile), -1)
-        fractions[row] = np.count_nonzero(valid, axis=1) / valid.shape[1]
+        valid = modality.valid(tile)
+        # Counted along an axis, NumPy makes 64-bit numbers of all values first.
+        fractions[row] = np.array([np.count_nonzero(band) for band in valid]) / valid[0].size
     return fractions
 
 

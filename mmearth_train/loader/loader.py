@@ -78,7 +78,7 @@ class Loader:
             raise ValueError(f"row {twice[0]} is given twice; give each row once, and take more epochs to see it again")
         self._crop, self._seed, self._augment = crop, seed, augment
         self._rank, self._world, self._window_rows = rank, world, window_rows
-        self._threads = threads or min(MOST_THREADS, len(os.sched_getaffinity(0)))
+        self._threads = threads or min(MOST_THREADS, _processors())
         self.batches = -(-len(rows) // batch_size)
         self._sizes = batch_sizes(len(rows), self.batches)
         cuts = shares(self._sizes, world)
@@ -153,6 +153,11 @@ class Loader:
         location_id = self._store.location_id[self._rows]
         corner = below(draw(self._seed, epoch, location_id, "crop", 2), free + 1)
         return Views(self._rows, corner, below(draw(self._seed, epoch, location_id, "flip", 2), 2))
+
+
+def _processors() -> int:
+    """Processors that this process may use: all of them where the system does not say (macOS)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def scalings(store: Store, names: tuple[str, ...]) -> dict[str, Scaling]:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from mmearth_data.modalities import MODALITIES, UnknownModalityError
 from mmearth_data.store import open_store
-from mmearth_train.dataset import MMEarthDataset
+from mmearth_train.dataset import MMEarthDataset, _classes
 from tests.synthetic import make_store
 
 
@@ -44,6 +44,12 @@ def test_samples_are_the_rows_of_the_split_in_physical_units(path: Path) -> None
         assert (int(sample["biome"]), sample["location_id"]) == (store.biome[row], store.location_id[row])
         assert int(sample["eco_region"]) == store.eco_region[row]
         assert sample["mask_dynamic_world"].shape == (16, 16)
+
+
+def test_a_value_that_is_no_class_is_no_data() -> None:
+    cover = MODALITIES["esa_worldcover"]
+    stored = np.array([[[10, 15, 0], [100, 255, 20]]], dtype=np.uint8)
+    assert _classes(cover, stored, cover.valid(stored)).tolist() == [[0, 255, 255], [10, 255, 1]]
 
 
 def test_samples_say_where_and_when_they_are(path: Path) -> None:

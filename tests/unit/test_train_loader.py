@@ -17,6 +17,7 @@ from torch import Tensor
 from mmearth_data.modalities import MODALITIES
 from mmearth_data.store import Store, StoreError, open_store
 from mmearth_train.loader import Loader, cyclic, scalings
+from mmearth_train.masking import below, draw
 from mmearth_train.tasks import ClassIndex, Standardise
 from tests.synthetic import make_store
 
@@ -179,16 +180,28 @@ def test_a_crop_that_no_tile_has_is_refused(store: Store, crop: int) -> None:
         loader(store, crop=crop)
 
 
-@pytest.mark.parametrize("crop", [1, 7, 64])
-def test_any_crop_is_a_piece_of_the_tiles(store: Store, crop: int) -> None:
-    row_of = {int(store.location_id[row]): int(row) for row in store.select("train")}
-    batch = next(loader(store, crop=crop).epoch(0))
-    for i, location in enumerate(batch["location_id"].tolist()):
-        tile = store.read("aster", row_of[location], row_of[location] + 1)[0]
-        windows = np.lib.stride_tricks.sliding_window_view(tile, (crop, crop), axis=(1, 2))
-        found = batch["aster"][i].numpy()[:, None, None]
-        turned = [found[..., ::v, ::h] for v in (1, -1) for h in (1, -1)]
-        assert any((windows == piece).all(axis=(0, 3, 4)).any() for piece in turned)
+@pytest.mark.parametrize("crop", [1, 7, 31, 32, 33, 56, 63, 64])
+@pytest.mark.parametrize("memory_bytes", [0, 1 << 30])
+def test_any_crop_is_the_piece_of_the_tile_that_was_drawn(store: Store, crop: int, memory_bytes: int) -> None:
+    names = ("sentinel2", "aster", "sentinel1", "canopy_height_eth", "esa_worldcover")
+    rows, numbers = store.select("train"), scalings(store, names)
+    options: dict[str, Any] = {"batch_size": 40, "crop": crop, "seed": 3, "memory_bytes": memory_bytes}
+    stored = next(Loader(store, rows, names, **options).epoch(2))
+    scaled = next(Loader(store, rows, names, scaling=numbers, **options).epoch(2))
+    location_id, level = stored["location_id"].numpy(), stored["level"].tolist()
+    corner = below(draw(3, 2, location_id, "crop", 2), 64 - crop + 1)
+    flip = 1 - 2 * below(draw(3, 2, location_id, "flip", 2), 2)
+    row_of = {int(store.location_id[row]): int(row) for row in rows}
+    for name, i in itertools.product(names, range(len(location_id))):
+        modality, (y, x), (v, h) = MODALITIES[name], corner[i], flip[i]
+        tile = store.read(name, row_of[int(location_id[i])], row_of[int(location_id[i])] + 1)[0]
+        piece = tile[:, y : y + crop, x : x + crop][:, ::v, ::h]
+        np.testing.assert_array_equal(stored[name][i].numpy(), piece)
+        if modality.kind == "continuous":
+            group = level[i] if len(numbers[name].mean) > 1 else 0
+            mean, std = (np.array(values[group])[:, None, None] for values in (numbers[name].mean, numbers[name].std))
+            expected = np.where(modality.valid(piece), (piece - mean) / std, np.nan)
+            np.testing.assert_allclose(scaled[name][i].numpy(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_nothing_depends_on_the_number_of_threads(store: Store) -> None:
