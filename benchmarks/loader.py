@@ -43,7 +43,7 @@ from mmearth_data.store.shards import ShardData, commit_shard
 from mmearth_train.loader import Loader, cyclic, scalings
 from mmearth_train.masking import split_patches
 from mmearth_train.model import MPMAE, PATCHES_PER_SIDE
-from mmearth_train.tasks import GROUPS
+from mmearth_train.tasks import GROUPS, Scaling
 from tests.synthetic import ShardMaker
 from tests.train_batches import random_spec
 
@@ -53,6 +53,7 @@ TIMES = 5
 """How often a store holds the tiles: then it is one that the loader reads anew in every epoch, not from its memory."""
 CROP = {64: 56, 128: 112}
 ORIGINAL_SAMPLES = {64: 128, 128: 64}
+FIRST = 32
 BATCH = 64
 TRAINED_BATCHES, TRAINED_BATCH = 8, 32
 NORMALISED, STORED_DTYPES = "normalised float32", "stored dtypes"
@@ -202,13 +203,8 @@ def _write_original(writer: original_format.Writer, first: int, tiles: list[dict
 def passes(made: Made, pixels: int, cold: bool) -> dict[str, tuple[list[Path], Pass]]:
     """What is timed: the files that a pass reads, and a pass that gives the size of each batch it delivers."""
     store = open_store(made.stores["mid"])
-    rows, crop = store.select(), CROP[pixels]
-    scaling = scalings(store, GROUPS["all"])
-    numbers = {name: {"mean": [0.0] * 2, "std": [1.0] * 2} for name in ("lat", "lon", "month")}
-    for name, values in scaling.items():
-        for group, mean, std in zip(("sentinel2_l1c", "sentinel2_l2a"), values.mean, values.std, strict=False):
-            numbers[group if name == "sentinel2" else name] = {"mean": list(mean), "std": list(std)}
-    dataset = original_format.Dataset(made.original, numbers)
+    rows, crop, scaling = store.select(), CROP[pixels], scalings(store, GROUPS["all"])
+    dataset = original_format.Dataset(made.original, _numbers(scaling))
     found: dict[str, tuple[list[Path], Pass]] = {
         "original": ([made.original], lambda number: _original(dataset, ORIGINAL_SAMPLES[pixels], number))
     }
@@ -231,6 +227,25 @@ def passes(made: Made, pixels: int, cold: bool) -> dict[str, tuple[list[Path], P
         lambda number: _raw(made, rows[rows < SHARDS[pixels] * SHARD_ROWS], pixels, number),
     )
     return found
+
+
+def _numbers(scaling: dict[str, Scaling]) -> original_format.Numbers:
+    numbers = {name: {"mean": [0.0] * 2, "std": [1.0] * 2} for name in ("lat", "lon", "month")}
+    for name, values in scaling.items():
+        for group, mean, std in zip(("sentinel2_l1c", "sentinel2_l2a"), values.mean, values.std, strict=False):
+            numbers[group if name == "sentinel2" else name] = {"mean": list(mean), "std": list(std)}
+    return numbers
+
+
+def first_samples(made: Made, rounds: int) -> Rate:
+    """The rate of the published way's first samples: the file is cold, and opened for them."""
+    numbers, found = _numbers(scalings(open_store(made.stores["mid"]), GROUPS["all"])), []
+    for number in range(rounds):
+        drop([made.original])
+        found.append(
+            timed(lambda number=number: sum(_original(original_format.Dataset(made.original, numbers), FIRST, number)))
+        )
+    return median(found)
 
 
 def _original(dataset: original_format.Dataset, samples: int, number: int) -> Iterator[int]:
@@ -322,6 +337,8 @@ def report(pixels: int, rounds: int, folder: Path) -> list[Held]:
         if name in WRITTEN_TIMES_ORIGINAL:
             held.append(Held(f"{pixels} px, {name}, bytes of the original's", size, 0.75, most=True))
             held.append(Held(f"{pixels} px, {name}, times the rate of writing", faster, WRITTEN_TIMES_ORIGINAL[name]))
+    first = first_samples(made, rounds)
+    print(f"{'original, first samples, cold':30} {first.wall:6.0f} {first.busy:10.0f}")
     for cold in (False, True):
         state = "cold" if cold else "warm"
         read = rates(passes(made, pixels, cold), rounds, cold)

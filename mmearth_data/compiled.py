@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from numba import njit
+from numba.core.caching import FunctionCache
+
+_log = logging.getLogger(__name__)
+
+
+class _Kept(FunctionCache):
+    """What is compiled, on disk; a disk that is full or fails costs the next process the compiling, and no more."""
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)  # type: ignore[no-untyped-call]
+        except OSError as error:
+            _log.warning(
+                "compiled loops cannot be kept in %s (%s); every process compiles anew", self.cache_path, error
+            )
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
@@ -14,9 +31,8 @@ def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
     It is kept on disk, or compiled by every process anew where neither the folder of the sources nor the user's can be
     written: in a container under a number of one's own, say.
     """
-    made: Callable[..., Any]
-    try:
-        made = njit(nogil=True, cache=True, **options)(function)
-    except RuntimeError:
-        made = njit(nogil=True, **options)(function)
-    return made
+    made: Any = njit(nogil=True, **options)(function)
+    with suppress(RuntimeError):
+        made._cache = _Kept(function)  # type: ignore[no-untyped-call]  # noqa: SLF001 - where numba keeps its own
+    found: Callable[..., Any] = made
+    return found
