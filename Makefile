@@ -48,7 +48,7 @@ lint: $(INSTALLED)  ## ruff, mypy --strict, import rules
 e2e: $(INSTALLED)  ## Slow checks of the whole: the demo, kill -9, a browser
 	$(BIN)/python -m pytest tests/e2e
 
-ablation: $(INSTALLED)  ## Which pretext tasks pay, on an emulated Earth; about 50 minutes on 2 quiet cores
+ablation: $(INSTALLED)  ## Which pretext tasks pay, on an emulated Earth; 53 minutes on 2 cores
 	@PYTHONPATH=. $(BIN)/python benchmarks/ablation.py $(ARGS)
 
 bench: $(INSTALLED)  ## The figures that README quotes, each beside its baseline; ECOREGIONS names a vector file
