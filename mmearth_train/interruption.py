@@ -7,6 +7,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+ASKING = signal.SIGTERM, signal.SIGINT
+"""The signals that ask a run to stop."""
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Processes that are started meanwhile take no signal that asks to stop, until they listen for it themselves."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
 
 class Stop:
     """Set by SIGTERM or SIGINT, so that the step under way is finished and saved; a second signal acts at once."""
@@ -16,11 +29,11 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Listen while the context lasts; only the main thread may."""
+        """Listen while the context lasts, also for what was ``held_back``; only the main thread may."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {number: signal.getsignal(number) for number in ASKING}
 
         def stop(number: int, _: object) -> None:
             self.signal = number
@@ -28,6 +41,7 @@ class Stop:
 
         for number in before:
             signal.signal(number, stop)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING)
         try:
             yield
         finally:

@@ -10,9 +10,11 @@ import os
 import signal
 import socket
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -20,12 +22,14 @@ from pathlib import Path
 import torch
 
 from mmearth_train.config import PretrainConfig
+from mmearth_train.interruption import ASKING, Stop, held_back
 
 Train = Callable[[PretrainConfig], Path]
 
 EXPLANATION_SECONDS = 3.0
 """When a process has failed, the others' last words are awaited so long: one of them may know the cause."""
-GRACE_SECONDS = 10.0
+GRACE_SECONDS = 5.0
+"""Then those that wait for one that is gone are killed."""
 PACKAGE = __name__.split(".", maxsplit=1)[0]
 
 
@@ -40,31 +44,39 @@ def count(config: PretrainConfig) -> int:
     return max(1, torch.cuda.device_count()) if config.device != "cpu" else 1
 
 
-def launch(train: Train, config: PretrainConfig, processes: int) -> Path:
+def launch(train: Train, config: PretrainConfig, processes: int, stop: Stop | None = None) -> Path:
     """Run ``train(config)`` in ``processes`` processes and return what the first returns.
 
-    SIGTERM and SIGINT are handed on to them. Whatever one raises is raised here, and the others are ended; ProcessError
-    where one was killed.
+    SIGTERM and SIGINT are handed on to them, and so is what ``stop`` has heard until now; they get it when ``train``
+    listens (``Stop.listening``). Whatever one raises is raised here, and the others are ended; ProcessError where one
+    was killed.
     """
     context = multiprocessing.get_context("spawn")
     port = _free_port()
     workers: list[SpawnProcess] = []
     outcomes: list[Connection] = []
     try:
-        for rank in range(processes):
-            receiver, sender = context.Pipe(duplex=False)
-            worker = context.Process(target=_work, args=(train, config, rank, processes, port, sender))
-            worker.start()
-            sender.close()
-            workers.append(worker)
-            outcomes.append(receiver)
-        with _handing_on(workers):
+        with _handing_on(workers) as asked:
+            if stop is not None and stop.signal:
+                asked.append(stop.signal)
+            resource_tracker.ensure_running()  # else the first start does that, and lets signals through again
+            for rank in range(processes):
+                receiver, sender = context.Pipe(duplex=False)
+                worker = context.Process(target=_work, args=(train, config, rank, processes, port, sender))
+                with held_back():
+                    worker.start()
+                sender.close()
+                workers.append(worker)
+                outcomes.append(receiver)
+                for number in asked[:1]:
+                    _hand_on([worker], number)
             return _outcome(workers, outcomes)
     finally:
         for worker in workers:
             worker.terminate()
+        deadline = time.monotonic() + GRACE_SECONDS
         for worker in workers:
-            worker.join(GRACE_SECONDS)
+            worker.join(max(0.0, deadline - time.monotonic()))
             worker.kill()
 
 
@@ -130,23 +142,29 @@ def _explains(error: object) -> bool:
 
 
 @contextmanager
-def _handing_on(workers: Sequence[SpawnProcess]) -> Iterator[None]:
-    """Send SIGTERM and SIGINT to the workers instead; only the main thread can."""
+def _handing_on(workers: Sequence[SpawnProcess]) -> Iterator[list[int]]:
+    """Send SIGTERM and SIGINT to the workers instead, and give those that came; only the main thread can."""
+    asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield asked
         return
 
     def hand_on(number: int, _: object) -> None:
-        for worker in workers:
-            if worker.pid is not None and worker.is_alive():
-                os.kill(worker.pid, number)
+        asked.append(number)
+        _hand_on(workers, number)
 
-    before = {number: signal.signal(number, hand_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, hand_on) for number in ASKING}
     try:
-        yield
+        yield asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _hand_on(workers: Sequence[SpawnProcess], number: int) -> None:
+    for worker in workers:
+        if worker.pid is not None and worker.is_alive():
+            os.kill(worker.pid, number)
 
 
 def _free_port() -> int:

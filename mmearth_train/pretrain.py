@@ -1,13 +1,14 @@
 """Pretraining: one run, from a store to an exported encoder, readable from top to bottom.
 
 A step is a pure function of the weights, the optimiser's moments and the step's number. Killed at any moment and
-resumed, on the same machine with as many threads, a run ends with the same weights bit by bit; with another number of
-processes or samples at once, with the same but for rounding.
+resumed, on the same machine's CPU with as many threads, a run ends with the same weights bit by bit; on a GPU, or with
+another number of processes or samples at once, with the same but for rounding.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import signal
 import time
 from contextlib import nullcontext
@@ -22,11 +23,12 @@ from torch import Tensor
 
 from mmearth_data.store import open_store
 from mmearth_data.store.objects import on_disk
-from mmearth_train import checkpoint, distributed, launch, losses, resume, run_lock, schedule, sharing
+from mmearth_train import checkpoint, distributed, launch, losses, metrics, resume, run_lock, schedule, sharing
 from mmearth_train.boards import boards_of
 from mmearth_train.checkpoint import Best
 from mmearth_train.config import PretrainConfig, RunError, recipe_of
 from mmearth_train.distributed import ALONE, Processes
+from mmearth_train.failures import diverged, explained
 from mmearth_train.feed import Feed
 from mmearth_train.interruption import Stop
 from mmearth_train.loader import Loader
@@ -43,38 +45,30 @@ from mmearth_train.watching import Watch
 
 MICRO_BATCH = {"cpu": 32, "cuda": 1024}
 """Samples that go through the model at once, at most: larger CPU tensors are given back to the system every time."""
-COMPILER = "torch._dynamo", "torch._inductor"
-"""Modules of the errors that say why a model cannot be compiled."""
-
-
-class DivergedError(RuntimeError):
-    """The loss or the weights are no longer finite; the message names the step. Resuming comes to the same."""
-
-
-class GpuMemoryError(RuntimeError):
-    """The GPU's memory does not hold a micro-batch; the message says which would come to the same."""
 
 
 def pretrain(config: PretrainConfig) -> Path:
     """Train until the recipe's last epoch and export the encoder; returns the path of the last checkpoint.
 
     In this process, or in several that it starts; where it was itself started as one of several (by torchrun), it is
-    that one. On SIGTERM the state is saved and the process exits with code 0; on SIGINT it is saved and
-    KeyboardInterrupt raised. Raises RunError, CheckpointError, PretextError, UnknownModalityError, UnknownModelError,
-    DeviceError or StoreError, each one line, for anything that keeps the run from starting, and DivergedError,
-    GpuMemoryError or ProcessError for what ends it.
+    that one. On SIGTERM, whenever it comes, what was trained is saved and the process exits with code 0; on SIGINT it
+    is saved and KeyboardInterrupt raised. Raises RunError, CheckpointError, PretextError, UnknownModalityError,
+    UnknownModelError, DeviceError or StoreError, each one line, for anything that keeps the run from starting, and
+    DivergedError, GpuMemoryError or ProcessError for what ends it.
     """
-    recipe_of(config)
-    on_disk(config.out)
-    started = distributed.started()
-    count = launch.count(config)
-    if started is None and count > 1:
-        return launch.launch(pretrain, config, count)
-    together = started or ALONE
-    with distributed.joined(together, choose_device(config.device, together.local)):
-        run = Run(config, together)
-        with run_lock.hold(config.out) if together.first else nullcontext():
-            return run.train()
+    stop = Stop()
+    with stop.listening():
+        recipe_of(config)
+        on_disk(config.out)
+        started = distributed.started()
+        count = launch.count(config)
+        if started is None and count > 1:
+            return launch.launch(pretrain, config, count, stop)
+        together = started or ALONE
+        with distributed.joined(together, choose_device(config.device, together.local)):
+            run = Run(config, together)
+            with run_lock.hold(config.out) if together.first else nullcontext():
+                return run.train(stop)
 
 
 class Run:
@@ -100,11 +94,11 @@ class Run:
             raise RunError(
                 f"tiles of {store.tile_pixels} pixels are smaller than --input-size {config.input_size}; choose 56"
             )
-        self.recipe = recipe_of(config)
+        self.recipe = recipe_of(config).on(len(train))
         variant = dataclasses.replace(VARIANTS[config.preset], weighting=config.weighting)
         self.spec = specify(store, train, config.model, config.input_size, names, config.seed, variant)
         at_once = config.micro_batch or MICRO_BATCH[self.device.type]
-        in_a_step = min(self.recipe.batch_size, len(train))
+        in_a_step = self.recipe.batch_size
         loader = Loader(
             store,
             train,
@@ -121,7 +115,8 @@ class Run:
                 f"{in_a_step} tiles in a step are too few for {together.world} processes; "
                 "use fewer --processes or a larger --batch-size"
             )
-        self.whole = in_a_step <= at_once * together.world
+        share = -(-len(train) // (loader.batches * together.world))
+        self.whole, self.at_once = share <= at_once, min(share, at_once)
         self.feed = Feed(loader, config.seed, at_once, self.device, together)
         self.val = val
         central = Loader(
@@ -138,38 +133,41 @@ class Run:
         )
         self.validate = Validator(central, self.device, together)
         self.steps = self.feed.steps_per_epoch * self.recipe.epochs
-        self.settings = resume.settings_of(config, self.recipe, store, train, self.feed.steps_per_epoch)
+        self.settings = resume.settings_of(
+            config, self.recipe, variant, store, train, self.feed.steps_per_epoch, together.world, self.at_once
+        )
         self.origin = resume.origin_of(config, together, at_once)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.model = MPMAE(self.spec)
-        self.model.to(self.device)
         self.shared = sharing.shares(config.weights, config.model, together)
-        if self.shared:
+        if self.shared:  # which places it block by block
             sharing.share(self.model, together, self.device)
+        else:
+            self.model.to(self.device)
         self.optimizer = schedule.optimizer(self.model, self.model.decays, self.recipe)
         self.best: Best | None = None
 
-    def train(self) -> Path:
-        """From the last checkpoint or the first step to the end, in a folder that the caller holds."""
+    def train(self, stop: Stop | None = None) -> Path:
+        """From the last checkpoint or the first step to the end, or until ``stop``; the caller holds the folder."""
         config, step = self.config, 0
         last = resume.begin(config, self.together, self.settings, self.spec, self.console)
         if last is not None:
             checkpoint.restore(last, self.model, self.optimizer)
             self.console.print(f"resuming after step {last.step} of {self.steps}")
             step, self.best = last.step, last.best
-        stop = Stop()
         boards = boards_of(config, self.origin, step) if self.together.first else []
-        with stop.listening(), Watch(config.out, boards) as watch:
+        with Watch(config.out, boards) as watch:
             try:
-                step, asked = self._loop(step, stop, watch)
+                step, asked = self._loop(step, stop or Stop(), watch)
             except RuntimeError as error:
-                explained = self._explained(error)
-                if explained is None:
+                why = explained(error, config, self.spec.variant, self.at_once)
+                if why is None:
                     raise
-                raise explained from error
-        if step < self.steps:
-            self.console.print(f"stopped after step {step} of {self.steps}, saved; continue with --resume")
+                raise why from error
+        if asked:
+            done = f"after step {step} of {self.steps}, saved" if step else "before the first step"
+            self.console.print(f"stopped {done}; continue with --resume")
             if asked == signal.SIGINT:
                 raise KeyboardInterrupt
             raise SystemExit(0)
@@ -180,14 +178,17 @@ class Run:
 
     def _loop(self, step: int, stop: Stop, watch: Watch) -> tuple[int, int]:
         """The loop over steps; returns how many were taken, and the signal that ended it early or 0."""
-        config, feed, asked = self.config, self.feed, 0
+        config, feed = self.config, self.feed
         model, optimizer = self.model, self.optimizer
         learn = Step(model, optimizer, self.together, self.device, whole=self.whole, compiled=config.compile)
         columns = TextColumn("pretraining"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         with Progress(*columns, TextColumn("{task.fields[loss]}"), console=self.console) as progress:
             bar = progress.add_task("steps", total=self.steps, completed=step, loss="")
-            if step == 0:
-                self._validate(step, watch)
+            if self._unvalidated(step) and self._validate(step, watch, stop) and step:
+                self._save(step)
+            asked = self._asked(stop)
+            if asked:
+                return step, asked
             since, seen = time.perf_counter(), 0
             for batches in feed.steps(step, self.recipe.epochs):
                 rate = self.recipe.rate(step / feed.steps_per_epoch)
@@ -203,21 +204,38 @@ class Run:
                     if self.together.first:
                         watch.line(line)
                     progress.update(bar, loss=f"loss {line['loss']:.3f}")
-                asked = self.together.largest(stop.signal or 0)
-                validates = step % (feed.steps_per_epoch * config.validate_every) == 0 or step == self.steps
-                saves = step % config.save_every == 0 or step == self.steps or asked > 0
+                asked, last = self._asked(stop), step == self.steps
+                validates = self._validates(step)
+                saves = step % config.save_every == 0 or last or asked > 0
                 if validates or saves:
                     self._check_finite(step)
                 paused = time.perf_counter()
                 if validates:
-                    saves |= self._validate(step, watch)
-                if saves and (self.together.first or self.shared):
+                    best = self._validate(step, watch, stop)
+                    if best is None:
+                        asked, last = self._asked(stop), False
+                    saves |= best is not False
+                if saves:
                     self._save(step)
                 since += time.perf_counter() - paused
                 progress.update(bar, completed=step)
-                if asked and step < self.steps:
-                    break
-        return step, asked
+                if asked and not last:
+                    return step, asked
+        return step, 0
+
+    def _asked(self, stop: Stop) -> int:
+        """The signal that asked any of the processes to stop, or 0; all must ask."""
+        return self.together.largest(stop.signal or 0)
+
+    def _validates(self, step: int) -> bool:
+        """Whether the run validates after so many steps."""
+        return step % (self.feed.steps_per_epoch * self.config.validate_every) == 0 or step == self.steps
+
+    def _unvalidated(self, step: int) -> bool:
+        """Whether a validation is due before the next step: at the start, or where one was stopped."""
+        line = metrics.last(self.config.out, "val") if self.together.first else None
+        done = self.together.largest(int(line is not None and line["step"] == step))
+        return self._validates(step) and not done
 
     def _training_line(self, step: int, found: Found, log_vars: Tensor, rate: float) -> dict[str, Any]:
         """The figures of a step; here a GPU is waited for."""
@@ -225,7 +243,9 @@ class Run:
         means = losses.means(self.together.total(found.sums), found.counts)
         objective = losses.weigh(means, found.counts, log_vars)
         if not torch.isfinite(objective):
-            raise _diverged("the training loss", step)
+            raise diverged("the training loss", step)
+        if found.gradient_norm is not None and not torch.isfinite(found.gradient_norm):
+            raise diverged("the gradient", step)
         return {
             "split": "train",
             "step": step,
@@ -242,23 +262,27 @@ class Run:
         """DivergedError if a weight is not finite, as after a step whose loss was not; waits for a GPU."""
         finite = torch.stack([sharing.own(p.detach()).isfinite().all() for p in self.model.parameters()]).all()
         if self.together.largest(int(not finite)):
-            raise _diverged("a weight", step)
+            raise diverged("a weight", step)
 
-    def _validate(self, step: int, watch: Watch) -> bool:
-        """Validate on every process's share; returns whether the result is the best of a trained model so far."""
-        found = self.validate(self.model)
+    def _validate(self, step: int, watch: Watch, stop: Stop) -> bool | None:
+        """Validate on every process's share, until ``stop``, which leaves no trace of it and returns None.
+
+        Returns whether the result is the best of a trained model so far.
+        """
+        found = self.validate(self.model, lambda: self._asked(stop) > 0)
         if found is None or not found.tasks:
-            return False
+            return None if found is None else False
         if not np.isfinite(list(found.tasks.values())).all():
-            raise _diverged("the validation loss", step)
+            raise diverged("the validation loss", step)
         line = {"epoch": step / self.feed.steps_per_epoch, "step": step, **dataclasses.asdict(found)}
+        comparable = math.isfinite(found.score)  # not where the best constant is never wrong
         if self.together.first:
-            watch.line({"split": "val", **line, "score": found.score})
+            watch.line({"split": "val", **line, "score": found.score if comparable else None})
         if self.config.tensorboard or self.config.wandb:
             shown = self._whole_model() if self.shared else self.model
             if shown is not None:
                 watch.pictures(step, shown, self.store, self.val)
-        if step == 0 or (self.best is not None and found.score >= self.best.score):
+        if step == 0 or not comparable or (self.best is not None and found.score >= self.best.score):
             return False
         self.best = Best(step, found.score)
         return True
@@ -274,26 +298,8 @@ class Run:
         return copy
 
     def _save(self, step: int) -> None:
+        if not (self.together.first or self.shared):
+            return
         out, keep = self.config.out, self.config.keep
         state = self.model, self.optimizer, self.spec, step, self.settings
         checkpoint.save_run(out, *state, keep, origin=self.origin, best=self.best, writes=self.together.first)
-
-    def _explained(self, error: RuntimeError) -> Exception | None:
-        """An error of torch about which something can be done, with what that is; None for any other."""
-        if isinstance(error, torch.OutOfMemoryError):
-            at_once = self.config.micro_batch or MICRO_BATCH[self.device.type]
-            return GpuMemoryError(
-                f"the GPU's memory does not hold {at_once} samples of model {self.config.model} at once; continue with "
-                f"--resume --micro-batch {max(1, at_once // 2)}, which trains the same batches in smaller parts"
-            )
-        if type(error).__module__.startswith(COMPILER):
-            said = str(error).strip().partition("\n")[0]
-            return RunError(f"the model cannot be compiled here ({said}); mend that, or leave out --compile")
-        return None
-
-
-def _diverged(what: str, step: int) -> DivergedError:
-    return DivergedError(
-        f"{what} is not finite after step {step}; start again with another --out and a smaller --batch-size, "
-        "which lowers the learning rate"
-    )

@@ -20,14 +20,27 @@ from mmearth_train.distributed import Processes
 from mmearth_train.model import ModelSpec
 from mmearth_train.schedule import Recipe
 from mmearth_train.tasks import pretext_names
+from mmearth_train.variant import Variant
 
 Settings = dict[str, str | int | float]
 
 
 def settings_of(
-    config: PretrainConfig, recipe: Recipe, store: Store, train: NDArray[np.int64], steps_per_epoch: int
+    config: PretrainConfig,
+    recipe: Recipe,
+    variant: Variant,
+    store: Store,
+    train: NDArray[np.int64],
+    steps_per_epoch: int,
+    processes: int,
+    at_once: int,
 ) -> Settings:
-    """What must be the same for a run to be continued: everything that its weights depend on, but for rounding."""
+    """What must be the same for a run to be continued: everything that its weights depend on, but for rounding.
+
+    ``at_once`` is how many samples of a step a process ever computes on at once. That, and with how many
+    ``processes``, matters to weights only where responses are normalised over those samples.
+    """
+    together: Settings = {"processes": processes, "micro_batch": at_once} if variant.grn == "batch" else {}
     return {
         "model": config.model,
         "input_size": config.input_size,
@@ -40,6 +53,7 @@ def settings_of(
         "seed": config.seed,
         "training tiles": hashlib.sha256(store.location_id[train].tobytes()).hexdigest()[:16],
         "steps per epoch": steps_per_epoch,
+        **together,
     }
 
 
@@ -93,9 +107,10 @@ def _last(config: PretrainConfig, settings: Settings, spec: ModelSpec, console: 
         metrics.rewind(out, -1)
         return None
     for name, value in settings.items():
-        if last.settings.get(name) != value:
+        # One of an older version may not say everything.
+        if last.settings.get(name, value) != value:
             raise CheckpointError(
-                f"{out} was started with {name} {last.settings.get(name)}, not {value}; "
+                f"{out} was started with {name} {last.settings[name]}, not {value}; "
                 "resume with the same settings or choose another --out"
             )
     if last.spec != spec:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -26,6 +26,10 @@ class Recipe:
     base_rate: float
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.95)
+
+    def on(self, tiles: int) -> Recipe:
+        """The recipe on so many training tiles: a step holds no more than all of them, and its rate is for as many."""
+        return replace(self, batch_size=min(self.batch_size, tiles))
 
     @property
     def peak_rate(self) -> float:

@@ -16,9 +16,12 @@ import torch
 
 from mmearth_train import checkpoint
 from mmearth_train.checkpoint import BEST, FOLDER
-from mmearth_train.pretrain import GpuMemoryError, Run, pretrain
+from mmearth_train.distributed import ALONE
+from mmearth_train.failures import DivergedError, GpuMemoryError
+from mmearth_train.loader import Loader
+from mmearth_train.pretrain import Run, pretrain
 from mmearth_train.pretrained import load_encoder
-from mmearth_train.validation import Validation
+from mmearth_train.validation import Validation, Validator
 from tests.pretraining import ONLY_AT_THE_END, ROOT, STEPS, command, configure
 from tests.synthetic import make_store
 from tests.train_batches import random_spec
@@ -142,24 +145,67 @@ def test_a_checkpoint_says_how_it_was_made(store: Path, tmp_path: Path, capsys: 
 
 
 def test_a_diverged_run_exits_with_one_line_and_code_1(store: Path, tmp_path: Path) -> None:
-    config = configure(store, tmp_path, **FEW, batch_size=10**42, epochs=8)
+    config = configure(store, tmp_path, **FEW, base_rate=1e42, epochs=8)
     result = subprocess.run(command(config), cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     ours = [line for line in result.stderr.splitlines() if line.startswith("mmearth")]
     assert len(ours) == 1
     assert "is not finite after step" in ours[0]
-    assert "start again with another --out and a smaller --batch-size" in ours[0]
+    assert "start again with another --out and a smaller --base-rate" in ours[0]
 
 
-def test_a_gpu_without_room_names_the_remedy(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test machine has a full GPU: the error is torch's own, raised where torch raises it."""
-    run = Run(configure(store, tmp_path, **FEW, micro_batch=6))
+def test_a_gradient_that_is_not_finite_ends_the_run_though_the_loss_is(store: Path, tmp_path: Path) -> None:
+    """A head so steep that the squares of what it passes back exceed float32."""
+    run = Run(configure(store, tmp_path, model="mini", pretext="lat"))
+    assert run.model.decoder.image_heads is not None
+    with torch.no_grad():
+        run.model.decoder.image_heads.weight.fill_(1e10)
+        run.model.decoder.image_heads.bias.fill_(1e18)
+    with pytest.raises(DivergedError, match=r"^the gradient is not finite after step 1; start again with another"):
+        run.train()
+
+
+def test_a_constant_that_is_never_wrong_leaves_nothing_to_compare_with(store: Path, tmp_path: Path) -> None:
+    """Here the only tile to validate on: the model is trained and judged, but none of its checkpoints is the best."""
+    run = Run(configure(store, tmp_path, model="mini", pretext="lat"))
+    one = run.val[:1]
+    only = Loader(run.store, one, ("sentinel2", "lat"), batch_size=1, crop=56, seed=0, augment=False)
+    run.validate = Validator(only, run.device, ALONE)
+    (target,) = run.model.task_targets
+    (batch,) = only.epoch(0)
+    target.task = dataclasses.replace(target.task, constant=tuple(batch["lat"][0].tolist()))
+    last = checkpoint.load(run.train())
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    judged = [(line["score"], line["constant"]) for line in lines if line["split"] == "val"]
+    assert judged == 3 * [(None, {"lat": 0.0})]
+    assert (last.step, last.best) == (STEPS, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "remedy"),
+    [
+        ({"micro_batch": 4}, r"4 samples of model mini at once; continue with --resume --micro-batch 2"),
+        ({}, r"6 samples of model mini at once; continue with --resume --micro-batch 3"),
+        (
+            {"preset": "reference"},
+            r"6 samples of model mini at once; start again with another --out and --micro-batch 3$",
+        ),
+        ({"micro_batch": 1}, r"1 samples of model mini at once; start again with another --out and a smaller --model$"),
+    ],
+)
+def test_a_gpu_without_room_names_the_remedy(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], remedy: str
+) -> None:
+    """No test machine has a full GPU: the error is torch's own, raised where torch raises it.
+
+    A step of six samples is computed at once, however many more a micro-batch may have.
+    """
+    run = Run(configure(store, tmp_path, **{**FEW, **changes}))
 
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nGPU 0 has a total ...")
 
     monkeypatch.setattr(run.model.encoder, "forward", full)
-    message = r"^the GPU's memory does not hold 6 samples of model mini at once; continue with --resume --micro-batch 3"
-    with pytest.raises(GpuMemoryError, match=message):
+    with pytest.raises(GpuMemoryError, match=rf"^the GPU's memory does not hold {remedy}"):
         run.train()

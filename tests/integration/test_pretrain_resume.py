@@ -25,7 +25,8 @@ from mmearth_train import checkpoint
 from mmearth_train.checkpoint import CheckpointError
 from mmearth_train.config import PretrainConfig, RunError
 from mmearth_train.encoder import UnknownModelError
-from mmearth_train.pretrain import DivergedError, Run, pretrain
+from mmearth_train.failures import DivergedError
+from mmearth_train.pretrain import Run, pretrain
 from mmearth_train.pretrained import load_encoder
 from tests.pretraining import ONLY_AT_THE_END, ROOT, STEPS, command, configure
 from tests.synthetic import make_store

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from mmearth_data.store import open_store
-from mmearth_train import checkpoint
+from mmearth_train import checkpoint, resume
+from mmearth_train.checkpoint import CheckpointError
 from mmearth_train.config import PretrainConfig, RunError
-from mmearth_train.distributed import Processes
+from mmearth_train.distributed import ALONE, Processes
 from mmearth_train.launch import launch
 from mmearth_train.pretrain import Run, pretrain
 from mmearth_train.pretrained import load_encoder
@@ -192,6 +193,27 @@ def test_a_step_is_never_larger_than_the_training_split(store: Path, tmp_path: P
     last = checkpoint.load(pretrain(dataclasses.replace(config, preset="default")))
     assert last.step == 1
     assert torch.equal(last.tensors["optimizer.log_vars.step"], torch.tensor(1.0))
+    assert last.settings["peak_rate"] == pytest.approx(1.5e-4 * 21 / 256)
+
+
+def test_what_is_normalised_together_is_not_changed_on_the_way(store: Path, tmp_path: Path) -> None:
+    """The reference's responses are over the samples that a process computes at once, so those are part of a run."""
+    small = {**SMALL, "epochs": 1, "validate_every": 1, "preset": "reference"}
+    config = configure(store, tmp_path / "run", **{**small, "micro_batch": 3})
+    last = checkpoint.load(pretrain(config))
+    resumed = dataclasses.replace(config, resume=True)
+    with pytest.raises(CheckpointError, match="was started with micro_batch 3, not 6; resume with the same settings"):
+        pretrain(dataclasses.replace(resumed, micro_batch=1000))
+    two = Run(resumed, Processes(0, 2))
+    with pytest.raises(CheckpointError, match="was started with processes 1, not 2; resume with the same settings"):
+        resume.begin(resumed, ALONE, two.settings, two.spec, two.console)
+    assert pretrain(resumed) == last.path
+
+    run = Run(resumed)
+    older = {name: value for name, value in run.settings.items() if name not in ("micro_batch", "processes")}
+    checkpoint.restore(last, run.model, run.optimizer)
+    checkpoint.save_run(config.out, run.model, run.optimizer, run.spec, last.step, older, 2)
+    pretrain(dataclasses.replace(resumed, micro_batch=1000))
 
 
 def test_a_store_without_validation_tiles_is_trained_on_all_the_same(tmp_path: Path) -> None:

@@ -34,6 +34,14 @@ def test_the_rate_that_is_asked_for_is_that_of_256_samples() -> None:
         recipe_of(PretrainConfig(Path("store"), Path("run"), base_rate=0.0))
 
 
+def test_a_split_smaller_than_a_batch_is_trained_at_its_own_rate() -> None:
+    """The paper's rate is for 4096 samples; a step of 450 gets a ninth of it."""
+    recipe = RECIPES["default"].on(450)
+    assert recipe.peak_rate == pytest.approx(1.5e-4 * 450 / 256)
+    assert recipe.rate(20) == pytest.approx(1.5e-4 * 450 / 512)
+    assert RECIPES["default"].on(1_200_000) == RECIPES["default"]
+
+
 def test_matrices_and_kernels_decay_and_vectors_do_not() -> None:
     model = MPMAE(random_spec())
     groups = optimizer(model, model.decays, RECIPES["default"]).param_groups
