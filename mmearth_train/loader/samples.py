@@ -133,7 +133,8 @@ class Samples:
         if self._kept is not None:
             kept = self._kept.setdefault(group, {})
             if modality.name not in kept:
-                kept[modality.name] = self._store.read(modality.name, start, stop)
+                # The first copy stays: another thread may be reading it by its address.
+                kept.setdefault(modality.name, self._store.read(modality.name, start, stop))
             tiles = kept[modality.name]
         else:
             scratch = self._scratch.array(shape, modality.numpy_dtype)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from torch import Tensor
 
 from mmearth_data.modalities import MODALITIES
 from mmearth_data.store import Store, StoreError, open_store
-from mmearth_train.loader import Loader, cyclic, scalings
+from mmearth_train.loader import Loader, cyclic, kernels, scalings
 from mmearth_train.masking import below, draw
 from mmearth_train.tasks import ClassIndex, Standardise
 from tests.synthetic import make_store
@@ -206,6 +208,34 @@ def test_any_crop_is_the_piece_of_the_tile_that_was_drawn(store: Store, crop: in
 
 def test_nothing_depends_on_the_number_of_threads(store: Store) -> None:
     one, four = (list(loader(store, threads=n, memory_bytes=0).epoch(3)) for n in (1, 4))
+    assert all(equal(a, b) for a, b in zip(one, four, strict=True))
+
+
+def test_threads_that_decode_the_same_tiles_at_once_keep_one_copy(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of a chunk that are needed far apart are pieces of their own, which several threads begin together.
+
+    Here all read before the first has done so, crop long after, and memory that is let go of loses its values.
+    """
+    one = list(loader(store, threads=1, window_rows=1).epoch(3))
+    read, crop, memory = Store.read, kernels.copy, []
+
+    def read_slowly(*arguments: Any, **options: Any) -> Any:
+        tiles = read(*arguments, **options)
+        memory.append(tiles)
+        view = tiles[:]
+        weakref.finalize(view, tiles.fill, 1)
+        time.sleep(0.01)
+        return view
+
+    def crop_slowly(*arguments: Any) -> None:
+        time.sleep(0.02)
+        crop(*arguments)
+
+    monkeypatch.setattr(Store, "read", read_slowly)
+    monkeypatch.setattr(kernels, "copy", crop_slowly)
+    four = list(loader(store, threads=4, window_rows=1).epoch(3))
     assert all(equal(a, b) for a, b in zip(one, four, strict=True))
 
 
