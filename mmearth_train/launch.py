@@ -55,6 +55,7 @@ def launch(train: Train, config: PretrainConfig, processes: int, stop: Stop | No
     port = _free_port()
     workers: list[SpawnProcess] = []
     outcomes: list[Connection] = []
+    found: dict[int, Path | BaseException] = {}
     try:
         with _handing_on(workers) as asked:
             if stop is not None and stop.signal:
@@ -68,12 +69,13 @@ def launch(train: Train, config: PretrainConfig, processes: int, stop: Stop | No
                 sender.close()
                 workers.append(worker)
                 outcomes.append(receiver)
-                for number in asked[:1]:
+                for number in asked[:1]:  # what it is told twice while it is held back it hears once
                     _hand_on([worker], number)
-            return _outcome(workers, outcomes)
+            return _outcome(workers, outcomes, found)
     finally:
-        for worker in workers:
-            worker.terminate()
+        for rank, worker in enumerate(workers):
+            if rank not in found:  # else it is ending by itself, and has things to put away
+                worker.terminate()
         deadline = time.monotonic() + GRACE_SECONDS
         for worker in workers:
             worker.join(max(0.0, deadline - time.monotonic()))
@@ -104,9 +106,10 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _outcome(workers: Sequence[SpawnProcess], outcomes: Sequence[Connection]) -> Path:
-    """What the first process returned; raises what explains best why one did not."""
-    found: dict[int, Path | BaseException] = {}
+def _outcome(
+    workers: Sequence[SpawnProcess], outcomes: Sequence[Connection], found: dict[int, Path | BaseException]
+) -> Path:
+    """What the first process returned; raises what explains best why one did not. All go into ``found``."""
     waiting = {connection: rank for rank, connection in enumerate(outcomes)}
     while waiting:
         failed = any(isinstance(outcome, Exception) for outcome in found.values())
