@@ -69,12 +69,7 @@ def blocks(
     if len(content) < _HEADER.size:
         raise ChunkError(f"it is shorter than Blosc's header of {_HEADER.size} bytes")
     _, _, flags, typesize, size, block_size, _ = _HEADER.unpack_from(content.data)
-    if (
-        _decompress is None
-        or flags & _OTHERWISE
-        or flags & _CODEC != _LZ4
-        or (typesize, flags & _SHUFFLED) not in ((1, 0), (2, 1))
-    ):
+    if flags & _OTHERWISE or flags & _CODEC != _LZ4 or (typesize, flags & _SHUFFLED) not in ((1, 0), (2, 1)):
         return None
     if typesize != itemsize or not block_size or block_size % (run * typesize) or _decompress is None:
         return None

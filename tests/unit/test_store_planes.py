@@ -17,7 +17,7 @@ from numcodecs import blosc
 from numpy.typing import NDArray
 
 from mmearth_data.modalities import MODALITIES
-from mmearth_data.store import StoreError, open_store
+from mmearth_data.store import StoreError, open_store, planes
 from mmearth_data.store.direct import ChunkError, ChunkReader
 from mmearth_data.store.planes import Block, blocks
 from tests.synthetic import make_store
@@ -140,6 +140,18 @@ def test_a_store_gives_the_blocks_of_its_tiles(path: Path) -> None:
         assert found is not None
         parts = [_values(block, kind) for block in found]
         np.testing.assert_array_equal(np.concatenate(parts), expected.reshape(-1))
+
+
+def test_where_lz4_hides_its_function_chunks_are_decoded_whole(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert planes._decompress is not None
+    monkeypatch.setattr(planes, "_decompress", None)
+    store = open_store(path)
+    expected = store.read("sentinel2", 0, store.chunk_rows)
+    scratch = np.empty(expected.nbytes, dtype=np.uint8)
+    found = store.blocks("sentinel2", 0, scratch)
+    assert found is not None
+    assert list(found) == [Block(0, expected.size, scratch.ctypes.data, 0)]
+    np.testing.assert_array_equal(scratch.view(expected.dtype), expected.reshape(-1))
 
 
 def test_a_chunk_that_has_no_such_blocks_is_one_and_is_read_once(
