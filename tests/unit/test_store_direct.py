@@ -129,6 +129,20 @@ def test_where_reads_past_the_page_cache_open_a_file_and_then_fail_it_is_used(
     np.testing.assert_array_equal(open_store(path, cached=False).read("sentinel2", 3, 90), expected)
 
 
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_file_system_that_gives_a_page_at_a_time_is_read_to_the_end(
+    path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, cached: bool
+) -> None:
+    preadv = os.preadv
+
+    def give_a_page(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        return preadv(descriptor, [buffers[0][:4096]], offset)
+
+    expected = store.read("sentinel2", 3, 90)
+    monkeypatch.setattr(os, "preadv", give_a_page)
+    np.testing.assert_array_equal(open_store(path, cached).read("sentinel2", 3, 90), expected)
+
+
 def test_threads_do_not_disturb_each_other(store: Store) -> None:
     jobs = [(name, chunk) for name in ("sentinel2", "aster", "esa_worldcover", "era5") for chunk in range(4)] * 4
 
