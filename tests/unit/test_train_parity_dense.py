@@ -14,7 +14,7 @@ from tests.train_batches import random_batch, random_spec
 @pytest.mark.parametrize("input_size", [56, 112])
 def test_the_dense_baseline_has_the_loss_and_gradients_of_the_compact_model(input_size: int) -> None:
     torch.manual_seed(0)
-    compact = MPMAE(random_spec(input_size))
+    compact = MPMAE(random_spec(input_size, ("sentinel2", "dynamic_world", "era5", "biome")))
     with torch.no_grad():
         for parameter in compact.parameters():
             parameter += 0.05 * torch.randn(parameter.shape)
