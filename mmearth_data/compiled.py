@@ -21,7 +21,10 @@ class _Kept(FunctionCache):
             super().save_overload(sig, data)  # type: ignore[no-untyped-call]
         except OSError as error:
             _log.warning(
-                "compiled loops cannot be kept in %s (%s); every process compiles anew", self.cache_path, error
+                "compiled loops cannot be kept in %s (%s); make room or let NUMBA_CACHE_DIR name another folder, "
+                "or else every process compiles anew",
+                self.cache_path,
+                error,
             )
 
 
