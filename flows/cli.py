@@ -149,8 +149,8 @@ def exit_with(command: str, work: Callable[[], int], log_level: str = "WARNING")
     logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(name)s: %(message)s", handlers=[handler])
     try:
         code = work()
-    except KeyboardInterrupt:
-        print(f"{command}: stopped; the same command carries on from here", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"{command}: stopped; {str(stop) or 'the same command carries on from here'}", file=sys.stderr)
         code = 1
     except Exception as error:
         if type(error).__module__.split(".")[0] not in OURS:

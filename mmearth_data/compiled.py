@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 from numba import njit
@@ -20,12 +21,17 @@ class _Kept(FunctionCache):
         try:
             super().save_overload(sig, data)  # type: ignore[no-untyped-call]
         except OSError as error:
-            _log.warning(
-                "compiled loops cannot be kept in %s (%s); make room or let NUMBA_CACHE_DIR name another folder, "
-                "or else every process compiles anew",
-                self.cache_path,
-                error,
-            )
+            _say_once(self.cache_path, error.strerror or str(error))
+
+
+@cache
+def _say_once(folder: str, why: str) -> None:
+    _log.warning(
+        "compiled loops cannot be kept in %s (%s); make room or let NUMBA_CACHE_DIR name another folder, "
+        "or else every process compiles anew",
+        folder,
+        why,
+    )
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:

@@ -169,7 +169,7 @@ class Run:
             done = f"after step {step} of {self.steps}, saved" if step else "before the first step"
             self.console.print(f"stopped {done}; continue with --resume")
             if asked == signal.SIGINT:
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt("the same command with --resume carries on from here")
             raise SystemExit(0)
         if self.together.first or self.shared:
             export_encoder(config.out / ENCODER_FILE, self.spec, self.model.encoder, writes=self.together.first)

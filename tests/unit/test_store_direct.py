@@ -10,6 +10,7 @@ import json
 import mmap
 import os
 import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -155,7 +156,9 @@ def test_threads_do_not_disturb_each_other(store: Store) -> None:
 
 
 @pytest.mark.parametrize("cached", [True, False])
-@pytest.mark.parametrize("wiped", [True, False])
+@pytest.mark.parametrize(
+    "wiped", [pytest.param(True, marks=pytest.mark.skipif(sys.platform != "linux", reason="Linux alone wipes")), False]
+)
 def test_a_forked_process_reads_into_memory_of_its_own(
     path: Path, cached: bool, wiped: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
