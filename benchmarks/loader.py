@@ -54,6 +54,7 @@ TIMES = 5
 CROP = {64: 56, 128: 112}
 ORIGINAL_SAMPLES = {64: 128, 128: 64}
 FIRST = 32
+"""Samples with which the published way is timed from the opening of its file on."""
 BATCH = 64
 TRAINED_BATCHES, TRAINED_BATCH = 8, 32
 NORMALISED, STORED_DTYPES = "normalised float32", "stored dtypes"
