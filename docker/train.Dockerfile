@@ -13,7 +13,7 @@ COPY sampling sampling
 RUN /opt/mmearth/bin/pip install --constraint constraints.txt '.[train,objects]'
 
 FROM python:3.11.14-slim-bookworm
-# What `mmearth pretrain --compile` compiles with; any version of it will do.
+# What Triton's kernels and `mmearth pretrain --compile` are built with; any version of it will do.
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends g++ && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 1000 mmearth && install --directory --owner mmearth /data

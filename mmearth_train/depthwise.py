@@ -3,60 +3,96 @@
 Opaque, because the backward pass that autograd and torch.compile would write leaves channels_last, which costs more
 than the rest of a block, and keeps the grid of all sites instead of the visible ones.
 
-The convolution is oneDNN's on a CPU and cuDNN's on a GPU, both in channels_last; so is the weight's gradient on a GPU,
-while a CPU has a kernel of our own for it.
+On a CPU oneDNN convolves the grid, and the gradient of the weight is a kernel of our own (``depthwise_cpu``). On a GPU
+there are two ways to either: cuDNN on the grid, and kernels of our own over visible sites (``depthwise_gpu``). Both are
+tried at the first step, and the quicker one is taken from there on.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
 from functools import cache
+from types import ModuleType
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mmearth_train.quickest import quickest
 from mmearth_train.sites import Sites, gather, scatter
 
-
-@cache
-def _kernel() -> Callable[[Tensor, Tensor, Sites, int], Tensor] | None:
-    """The weight's gradient on a CPU; None where numba is not there, or not for the numpy that is.
-
-    Training needs numba anyway, for reading stores. Benchmarks and tests on a machine with a GPU do without.
-    """
-    try:
-        from mmearth_train.weight_gradient import weight_gradient
-    except ImportError:
-        return None
-    return weight_gradient
+Convolution = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+"""Of x, weight, visible and side, as ``depthwise``."""
+WeightGradient = Callable[[Tensor, Tensor, Tensor, int, int], Tensor]
+"""Of x, the result's gradient, visible, side and k: (C, 1, k, k)."""
 
 
 @torch.library.custom_op("mmearth::depthwise", mutates_args=())
 def depthwise(x: Tensor, weight: Tensor, visible: Tensor, side: int) -> Tensor:
     """Sites (N, K, s, s, C) convolved without bias by a weight (C, 1, k, k), k odd; absent neighbours are zero."""
+    return quickest(_convolutions(x, weight, side), x, weight, visible, side)
+
+
+@torch.library.custom_op("mmearth::depthwise_backward", mutates_args=())
+def depthwise_backward(grad: Tensor, x: Tensor, weight: Tensor, visible: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Gradients of the sites and of the weight; the former is a convolution by the kernel turned around."""
+    grad = grad.contiguous()
+    grad_x = quickest(_convolutions(x, weight, side), grad, weight.flip(2, 3), visible, side)
+    grad_weight = quickest(_weight_gradients(x, weight, side), x, grad, visible, side, weight.shape[-1])
+    return grad_x, grad_weight.to(weight.dtype)
+
+
+def convolve_grid(x: Tensor, weight: Tensor, visible: Tensor, side: int) -> Tensor:
+    """Of the grid of all sites, by oneDNN or cuDNN in channels_last."""
     sites = Sites(visible, side)
     grid = scatter(x, sites).permute(0, 3, 1, 2)
     y = functional.conv2d(grid, weight, padding=weight.shape[-1] // 2, groups=len(weight))
     return gather(y.permute(0, 2, 3, 1), sites, x.shape[2]).contiguous()
 
 
-@torch.library.custom_op("mmearth::depthwise_backward", mutates_args=())
-def depthwise_backward(grad: Tensor, x: Tensor, weight: Tensor, visible: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Gradients of the sites and of the weight; the former is a convolution by the kernel turned around."""
-    sites, c, pad = Sites(visible, side), len(weight), weight.shape[-1] // 2
-    grad_grid = scatter(grad.contiguous(), sites).permute(0, 3, 1, 2)
-    turned = functional.conv2d(grad_grid, weight.flip(2, 3), padding=pad, groups=c)
-    grad_x = gather(turned.permute(0, 2, 3, 1), sites, x.shape[2]).contiguous()
-    kernel = _kernel() if x.device.type == "cpu" else None
-    if kernel is not None:
-        precise = torch.promote_types(x.dtype, torch.float32)
-        exact = kernel(x.to(precise), grad.to(precise).contiguous(), sites, weight.shape[-1])
-        return grad_x, exact.to(weight.dtype)
-    grid = scatter(x, sites).permute(0, 3, 1, 2)
-    _, grad_weight, _ = torch.ops.aten.convolution_backward(
-        grad_grid, grid, weight, None, [1, 1], [pad, pad], [1, 1], False, [0, 0], c, [False, True, False]
+def grid_weight_gradient(x: Tensor, grad: Tensor, visible: Tensor, side: int, kernel: int) -> Tensor:
+    """By the same libraries, of the same grid."""
+    sites, c, pad = Sites(visible, side), x.shape[-1], kernel // 2
+    grids = (scatter(values, sites).permute(0, 3, 1, 2) for values in (grad, x))
+    like = x.new_empty((c, 1, kernel, kernel))
+    _, found, _ = torch.ops.aten.convolution_backward(
+        *grids, like, None, [1, 1], [pad, pad], [1, 1], False, [0, 0], c, [False, True, False]
     )
     # In channels_last the only input channel has another stride than in the weight, which DDP's buckets warn about.
-    return grad_x, grad_weight.flatten(1).view(weight.shape)
+    gradient: Tensor = found.flatten(1).view(c, 1, kernel, kernel)
+    return gradient
+
+
+def _convolutions(x: Tensor, weight: Tensor, side: int) -> Sequence[Convolution]:
+    """Every way to convolve such sites."""
+    own = _kernels("depthwise_gpu") if x.is_cuda else None
+    return (convolve_grid, own.convolve) if own and own.takes(x, side, weight.shape[-1]) else (convolve_grid,)
+
+
+def _weight_gradients(x: Tensor, weight: Tensor, side: int) -> Sequence[WeightGradient]:
+    """Every way to the gradient of a weight that such sites were convolved by; of a CPU's the quicker one is known."""
+    if not x.is_cuda:
+        known = _kernels("depthwise_cpu")
+        return (known.weight_gradient if known else grid_weight_gradient,)
+    own = _kernels("depthwise_gpu")
+    return (
+        (grid_weight_gradient, own.weight_gradient)
+        if own and own.takes(x, side, weight.shape[-1])
+        else (grid_weight_gradient,)
+    )
+
+
+@cache
+def _kernels(module: str) -> ModuleType | None:
+    """The kernels of our own for a device; None where their compiler, numba or Triton, is not there.
+
+    Training needs numba anyway, for reading stores. Benchmarks and tests on a machine with a GPU do without.
+    """
+    try:
+        return importlib.import_module(f"mmearth_train.{module}")
+    except ImportError:
+        return None
 
 
 @depthwise.register_fake

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from mmearth_train.depthwise import depthwise
+from mmearth_train import quickest
+from mmearth_train.depthwise import convolve_grid, depthwise, grid_weight_gradient
 from mmearth_train.masking import split_patches
 from mmearth_train.model import MPMAE
 from mmearth_train.precision import autocast
@@ -18,6 +20,7 @@ from tests.train_batches import random_batch, random_spec
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
+TRITON = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not made for this system")
 N = 16
 SIZES = pytest.mark.parametrize(("size", "side"), [("atto", 56), ("atto", 112), ("tiny", 56)])
 SITES = pytest.mark.parametrize(("side", "s", "channels"), [(7, 8, 40), (7, 16, 40), (7, 1, 320), (1, 28, 96)])
@@ -62,6 +65,42 @@ def test_in_bfloat16_the_depthwise_convolution_is_exact_but_for_rounding(side: i
     exact = convolved("cpu", side, s, channels, torch.float32)
     rounded = convolved("cuda", side, s, channels, torch.bfloat16)
     assert all((one - other.float()).norm() <= 2**-8 * one.norm() for one, other in zip(exact, rounded, strict=True))
+
+
+@TRITON
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("patches", "s", "channels"), [(19, 8, 40), (19, 4, 80), (19, 2, 160), (19, 1, 320), (49, 1, 512)]
+)
+def test_kernels_of_visible_sites_agree_with_cudnn_on_the_grid_and_give_the_same_bits_again(
+    patches: int, s: int, channels: int, dtype: torch.dtype
+) -> None:
+    from mmearth_train import depthwise_gpu
+
+    torch.backends.cudnn.allow_tf32 = False
+    torch.manual_seed(0)
+    visible = torch.stack([torch.randperm(49)[:patches] for _ in range(33)]).cuda()
+    x, grad = (torch.randn(33, patches, s, s, channels, device="cuda").to(dtype) for _ in range(2))
+    weight = torch.randn(channels, 1, 7, 7, device="cuda").to(dtype)
+    assert depthwise_gpu.takes(x, 7, 7)
+    pairs = (
+        (depthwise_gpu.convolve, convolve_grid, (x, weight, visible, 7)),
+        (depthwise_gpu.weight_gradient, grid_weight_gradient, (x, grad, visible, 7, 7)),
+    )
+    for ours, theirs, arguments in pairs:
+        found = ours(*arguments)
+        exact = theirs(*(a.float() if isinstance(a, Tensor) and a.is_floating_point() else a for a in arguments))
+        assert (found.float() - exact).norm() <= (1e-5 if dtype == torch.float32 else 2**-8) * exact.norm()
+        assert torch.equal(ours(*arguments), found)
+
+
+@TRITON
+def test_both_ways_to_convolve_work_and_one_is_taken(caplog: pytest.LogCaptureFixture) -> None:
+    """A way that fails would be left alone with a warning."""
+    quickest._quickest.clear()
+    convolved("cuda", 7, 8, 40, torch.bfloat16)
+    assert len(quickest._quickest) == 2
+    assert not caplog.messages
 
 
 @SIZES

@@ -22,7 +22,7 @@ def test_a_loop_is_compiled_with_its_options_where_it_cannot_be_kept(monkeypatch
     assert made.targetoptions["fastmath"] == {"contract"}  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("module", ["loader.kernels", "weight_gradient"])
+@pytest.mark.parametrize("module", ["loader.kernels", "depthwise_cpu"])
 def test_nothing_of_training_needs_a_place_to_keep_it(module: str) -> None:
     """An installation that may not be written to, used by somebody who has no home."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}

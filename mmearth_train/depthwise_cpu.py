@@ -14,19 +14,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 from numpy.typing import NDArray
 from torch import Tensor
 
 from mmearth_data.compiled import compiled
-from mmearth_train.sites import Sites
 
 BLOCK = 64
 """Channels whose sums for all places of the kernel fit in a core's first cache, with their neighbours' values."""
 
 
 def weight_gradient(
-    x: Float[Tensor, "N K s t C"], grad: Float[Tensor, "N K s t C"], sites: Sites, kernel: int
+    x: Float[Tensor, "N K s t C"],
+    grad: Float[Tensor, "N K s t C"],
+    visible: Integer[Tensor, "N K"],
+    side: int,
+    kernel: int,
 ) -> Float[Tensor, "C 1 k k"]:
     """Gradient (C, 1, k, k) from contiguous sites and their gradient (N, K, s, t, C), in float32 or float64.
 
@@ -34,11 +37,12 @@ def weight_gradient(
     """
     channels, pad = x.shape[-1], kernel // 2
     height, width = x.shape[2:4]
-    row_at = np.full((len(x), sites.side * height + 2 * pad, sites.side * width + 2 * pad), -1, dtype=np.int32)
-    _number(sites.visible.numpy(), sites.side, height, width, pad, row_at)
+    precise = torch.promote_types(x.dtype, torch.float32)
+    rows = [values.to(precise).reshape(-1, channels).numpy() for values in (x, grad)]
+    row_at = np.full((len(x), side * height + 2 * pad, side * width + 2 * pad), -1, dtype=np.int32)
+    _number(visible.numpy(), side, height, width, pad, row_at)
     threads = max(1, min(torch.get_num_threads(), len(x)))
-    sums = np.zeros((threads, kernel, kernel, channels), dtype=x.numpy().dtype)
-    rows = x.reshape(-1, channels).numpy(), grad.reshape(-1, channels).numpy()
+    sums = np.zeros((threads, kernel, kernel, channels), dtype=rows[0].dtype)
     parts = np.array_split(row_at, threads)
     if threads == 1:
         _accumulate(*rows, parts[0], sums[0])

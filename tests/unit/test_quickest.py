@@ -1,0 +1,72 @@
+"""The quickest of several ways is taken, and one that fails is not missed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from mmearth_train.quickest import quickest
+
+Way = Callable[[Tensor], Tensor]
+
+
+def way(calls: list[str], name: str, pause: Callable[[Tensor], bool] = lambda x: False) -> Way:
+    """Doubles its argument, and takes long over those that ``pause`` says."""
+
+    def double(x: Tensor) -> Tensor:
+        calls.append(name)
+        if pause(x):
+            time.sleep(0.02)
+        return 2 * x
+
+    return double
+
+
+def failing(error: Exception) -> Way:
+    def fail(x: Tensor) -> Tensor:
+        raise error
+
+    return fail
+
+
+def test_the_quicker_way_is_found_once_for_each_kind_of_arguments() -> None:
+    calls: list[str] = []
+    ways = (way(calls, "few", lambda x: len(x) > 2), way(calls, "many", lambda x: len(x) <= 2))
+    taken = {}
+    for length in (1, 4, 1, 4):
+        x = torch.arange(length)
+        assert torch.equal(quickest(ways, x), 2 * x)
+        taken[length] = calls[-1]
+    assert taken == {1: "few", 4: "many"}
+    tried = len(calls)
+    quickest(ways, torch.arange(4))
+    quickest(ways, torch.arange(1))
+    assert calls[tried:] == ["many", "few"]
+    quickest(ways, torch.arange(4.0))
+    assert len(calls) > tried + 3
+
+
+def test_a_way_that_fails_is_named_once_and_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    calls: list[str] = []
+    ways = (failing(OSError("no compiler\nlong story")), way(calls, "slow", lambda x: True))
+    for _ in range(2):
+        assert quickest(ways, torch.tensor([3])).item() == 6
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].endswith("fail cannot be used here (OSError: no compiler); carrying on without it")
+
+
+def test_where_all_ways_fail_the_first_ones_error_is_raised() -> None:
+    ways = (failing(ValueError("of the first")), failing(OSError("of the second")))
+    with pytest.raises(ValueError, match="of the first"):
+        quickest(ways, torch.ones(2))
+
+
+def test_too_little_memory_is_no_reason_to_go_another_way() -> None:
+    """It would be slower for the rest of the run, when a smaller part is what helps."""
+    calls: list[str] = []
+    with pytest.raises(torch.OutOfMemoryError):
+        quickest((way(calls, "first"), failing(torch.OutOfMemoryError("full"))), torch.ones(3))
