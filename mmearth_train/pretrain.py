@@ -123,7 +123,7 @@ class Run:
             store,
             val,
             (INPUT, *names),
-            batch_size=at_once * together.world,
+            batch_size=self.at_once * together.world,
             crop=config.input_size,
             seed=config.seed,
             augment=False,

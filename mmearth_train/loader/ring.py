@@ -16,6 +16,10 @@ from torch import Tensor
 _ALIGNMENT = 64
 
 
+class PinnedMemoryError(RuntimeError):
+    """The memory of batches cannot be pinned; the message says how much it is and what needs less."""
+
+
 @dataclass(frozen=True)
 class Field:
     """One entry of a batch: its name, dtype and the shape of one sample."""
@@ -58,14 +62,25 @@ class Ring:
         self._free: deque[NDArray[np.uint8]] = deque()
 
     def take(self) -> Slot:
-        """A slot that nobody reads any more."""
+        """A slot that nobody reads any more; PinnedMemoryError if there is none and no more can be pinned."""
         while True:
             try:
                 return Slot(self._free.pop(), self._offsets)
             except IndexError:
                 count = pinned_at_once(self.slot_bytes) if self._pinned else 1
-                memory = torch.empty(count * self.slot_bytes, dtype=torch.uint8, pin_memory=self._pinned).numpy()
-                self._free.extend(memory.reshape(count, -1))
+                self._free.extend(self._memory(count * self.slot_bytes).reshape(count, -1))
+
+    def _memory(self, size: int) -> NDArray[np.uint8]:
+        try:
+            return torch.empty(size, dtype=torch.uint8, pin_memory=self._pinned).numpy()
+        except RuntimeError as error:
+            if not self._pinned:
+                raise
+            said = str(error).strip().partition("\n")[0]
+            raise PinnedMemoryError(
+                f"{size / 2**30:.2f} GiB of this machine's memory cannot be pinned for batches ({said}); "
+                "make room, or start again with another --out and a smaller --batch-size"
+            ) from error
 
     def batch(self, slot: Slot, samples: int) -> dict[str, Tensor]:
         """The first ``samples`` samples of a slot that has been written; they own it from now on."""

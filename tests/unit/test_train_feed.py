@@ -13,7 +13,7 @@ from torch import Tensor
 from mmearth_data.store import Store, open_store
 from mmearth_train.feed import Batch, Feed
 from mmearth_train.loader import Loader
-from mmearth_train.loader.ring import Field, Ring, pinned_at_once
+from mmearth_train.loader.ring import Field, PinnedMemoryError, Ring, pinned_at_once
 from mmearth_train.masking import split_patches
 from tests.synthetic import make_store
 
@@ -76,6 +76,15 @@ def test_pinned_memory_is_rounded_up_by_half_at_most(gibibytes: float) -> None:
     count = pinned_at_once(slot)
     rounded = next(2**power for power in itertools.count() if 2**power >= count * slot)
     assert rounded <= 1.5 * count * slot
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU lets memory be pinned")
+def test_memory_that_cannot_be_pinned_is_said_in_a_line_with_the_remedy() -> None:
+    ring = Ring((Field("a", np.dtype(np.uint16), (2**20,)),), samples=512, pinned=True)
+    with pytest.raises(
+        PinnedMemoryError, match=r"^(1|3)\.00 GiB of this .* batches \(.+\); make room, .*--batch-size$"
+    ):
+        ring.take()
 
 
 def test_slots_of_one_allocation_do_not_overlap() -> None:
