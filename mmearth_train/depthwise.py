@@ -5,12 +5,13 @@ than the rest of a block, and keeps the grid of all sites instead of the visible
 
 On a CPU oneDNN convolves the grid, and the gradient of the weight is a kernel of our own (``depthwise_cpu``). On a GPU
 there are two ways to either: cuDNN on the grid, and kernels of our own over visible sites (``depthwise_gpu``). Both are
-tried at the first step, and the quicker one is taken from there on.
+tried on the first sites of a shape, and the quicker one is taken from there on.
 """
 
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Callable, Sequence
 from functools import cache
 from types import ModuleType
@@ -21,6 +22,8 @@ from torch.nn import functional
 
 from mmearth_train.quickest import quickest
 from mmearth_train.sites import Sites, gather, scatter
+
+_log = logging.getLogger(__name__)
 
 Convolution = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 """Of x, weight, visible and side, as ``depthwise``."""
@@ -91,7 +94,8 @@ def _kernels(module: str) -> ModuleType | None:
     """
     try:
         return importlib.import_module(f"mmearth_train.{module}")
-    except ImportError:
+    except ImportError as error:
+        _log.warning("mmearth_train.%s cannot be used here (%s); carrying on without it", module, error)
         return None
 
 

@@ -27,8 +27,9 @@ RUN = 4
 CHANNELS = 64
 """That a program adds up for the gradient of a weight, at most."""
 PROGRAMS = 2048
-"""That share the sites for it, at most: several for each multiprocessor of any GPU."""
+"""Of a launch for it, at most: several for each multiprocessor of any GPU."""
 
+# ``visible`` may be a view of any row of a batch, and ``rows`` any number: neither is a reason to compile anew.
 LAUNCH = {"num_warps": LANES // 32, "enable_fp_fusion": True}
 
 
@@ -112,7 +113,7 @@ def _window(
     return (row // (K * S * S) * width + y) * width + x
 
 
-@triton.jit(do_not_specialize=["rows"])
+@triton.jit(do_not_specialize=["rows"], do_not_specialize_on_alignment=["visible"])
 def _number(
     visible: tl.tensor,
     row_at: tl.tensor,
@@ -130,7 +131,7 @@ def _number(
     tl.store(row_at + window + PAD * (SIDE * S + 2 * PAD) + PAD, row, mask=inside)
 
 
-@triton.jit(do_not_specialize=["rows"])
+@triton.jit(do_not_specialize=["rows"], do_not_specialize_on_alignment=["visible"])
 def _convolve(
     x: tl.tensor,
     weight: tl.tensor,
@@ -175,7 +176,7 @@ def _convolve(
         tl.store(place, totals[site].to(out.dtype.element_ty), mask=inside[:, None])
 
 
-@triton.jit(do_not_specialize=["rows"])
+@triton.jit(do_not_specialize=["rows"], do_not_specialize_on_alignment=["visible"])
 def _correlate(
     x: tl.tensor,
     grad: tl.tensor,

@@ -52,7 +52,9 @@ class Step:
         self._forward = torch.compile(self._replica, dynamic=False) if compiled else self._replica
 
     def __call__(self, batches: Sequence[Batch], rate: float, *, norm: bool = False) -> Found:
-        """One step at learning rate ``rate`` over this process's ``batches``; nothing here waits for a GPU.
+        """One step at learning rate ``rate`` over this process's ``batches``.
+
+        Nothing here waits for a GPU, but for trying ways to convolve sites of a shape that it has not met before.
 
         The objective is that of all micro-batches of all processes as if they were one batch: each task's sum divided
         by the number of valid targets in all of them. A part's share of it is linear in the part's sums, so it is

@@ -45,6 +45,7 @@ def no_waiting() -> Iterator[None]:
     torch.cuda.set_sync_debug_mode("default")
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("parts", [1, 2])
 def test_a_step_never_waits_for_the_gpu(no_waiting: None, parts: int) -> None:
     _, step = a_step(whole=parts == 1)
@@ -68,6 +69,7 @@ def test_a_step_in_parts_has_the_gradient_of_the_whole() -> None:
     assert norms[1] == pytest.approx(norms[0], rel=5e-3)
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("way", ["graph", "compiled", "compiled-graph"])
 def test_a_recorded_or_compiled_step_trains_as_an_eager_one_does(way: str) -> None:
     """After ten steps on one batch, of which a recorded one has taken some before it is replayed."""

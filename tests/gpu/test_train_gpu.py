@@ -23,6 +23,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA d
 TRITON = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not made for this system")
 N = 16
 SIZES = pytest.mark.parametrize(("size", "side"), [("atto", 56), ("atto", 112), ("tiny", 56)])
+WAYS = pytest.mark.usefixtures("either_way")
 SITES = pytest.mark.parametrize(("side", "s", "channels"), [(7, 8, 40), (7, 16, 40), (7, 1, 320), (1, 28, 96)])
 
 
@@ -53,6 +54,7 @@ def convolved(device: str, side: int, s: int, channels: int, dtype: torch.dtype)
     return [y.detach().cpu(), *(t.grad.cpu() for t in inputs)]
 
 
+@WAYS
 @SITES
 def test_the_depthwise_convolution_agrees_with_the_cpu(side: int, s: int, channels: int) -> None:
     torch.backends.cudnn.allow_tf32 = False
@@ -60,6 +62,7 @@ def test_the_depthwise_convolution_agrees_with_the_cpu(side: int, s: int, channe
     assert all((one - other).norm() <= 1e-5 * one.norm() for one, other in pairs)
 
 
+@WAYS
 @SITES
 def test_in_bfloat16_the_depthwise_convolution_is_exact_but_for_rounding(side: int, s: int, channels: int) -> None:
     exact = convolved("cpu", side, s, channels, torch.float32)
@@ -103,6 +106,7 @@ def test_both_ways_to_convolve_work_and_one_is_taken(caplog: pytest.LogCaptureFi
     assert not caplog.messages
 
 
+@WAYS
 @SIZES
 @pytest.mark.parametrize("preset", ["default", "reference"])
 def test_float32_agrees_with_the_cpu(preset: str, size: str, side: int) -> None:
@@ -114,6 +118,7 @@ def test_float32_agrees_with_the_cpu(preset: str, size: str, side: int) -> None:
         assert (gradient - expected_gradients[name]).abs().max() <= 1e-4 * expected_gradients[name].abs().max(), name
 
 
+@WAYS
 @SIZES
 @pytest.mark.parametrize("preset", ["default", "reference"])
 def test_bfloat16_stays_close_to_float32(preset: str, size: str, side: int) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import Tensor
 
-from mmearth_train.quickest import quickest
+from mmearth_train.quickest import REPEATS, ROUNDS, quickest
 
 Way = Callable[[Tensor], Tensor]
 
@@ -53,10 +54,63 @@ def test_the_quicker_way_is_found_once_for_each_kind_of_arguments() -> None:
 def test_a_way_that_fails_is_named_once_and_left_alone(caplog: pytest.LogCaptureFixture) -> None:
     calls: list[str] = []
     ways = (failing(OSError("no compiler\nlong story")), way(calls, "slow", lambda x: True))
-    for _ in range(2):
-        assert quickest(ways, torch.tensor([3])).item() == 6
+    for length in (1, 1, 2, 3):
+        assert quickest(ways, torch.ones(length)).tolist() == length * [2]
+    assert calls == 7 * ["slow"]
     assert len(caplog.messages) == 1
     assert caplog.messages[0].endswith("fail cannot be used here (OSError: no compiler); carrying on without it")
+
+
+def test_a_way_that_finds_something_else_than_the_first_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    calls: list[str] = []
+
+    def wrong(x: Tensor) -> Tensor:
+        return 2.1 * x
+
+    def rounded(x: Tensor) -> Tensor:
+        calls.append("rounded")
+        return (2 * x).bfloat16()
+
+    x = torch.rand(50)
+    found = quickest((way(calls, "slow", lambda x: True), wrong, rounded), x)
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found, (2 * x).bfloat16())
+    (message,) = caplog.messages
+    assert "wrong cannot be used here (it computes something else than" in message
+
+
+def test_a_gpu_is_waited_for_after_each_trial_and_never_while_a_graph_is_recorded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is asked of a GPU, in order, by tensors that pretend to lie on one."""
+    asked: list[str] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            asked.append("record")
+
+        def elapsed_time(self, end: Event) -> float:
+            return 1.0
+
+    capturing = True
+    monkeypatch.setattr(Tensor, "is_cuda", True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: capturing)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: asked.append("wait"))
+    monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: asked.append("idle"))
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    ways = (way(asked, "first"), way(asked, "second"))
+    quickest(ways, torch.ones(1))
+    assert asked == ["first"]
+    asked.clear()
+    capturing = False
+    quickest(ways, torch.ones(1))
+    trial = ["first", "wait", "second", "wait"]
+    rounds = [["idle", "record", *REPEATS * [name], "record", "wait"] for name in ("first", "second")]
+    assert asked == [*trial, *ROUNDS * [*rounds[0], *rounds[1]], "first"]
 
 
 def test_where_all_ways_fail_the_first_ones_error_is_raised() -> None:

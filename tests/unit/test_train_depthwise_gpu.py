@@ -71,6 +71,36 @@ def test_interpreted_a_model_has_the_loss_and_gradients_that_it_has_on_a_cpu(int
         assert (interpreted["model"][name] - value).abs().max() <= 1e-5 * value.abs().max(), name
 
 
+@pytest.mark.parametrize(
+    ("taken", "size", "dtype", "side"),
+    [
+        (True, (1024, 19, 8, 8, 40), torch.bfloat16, 7),
+        (True, (2, 19, 1, 1, 320), torch.float32, 7),
+        (False, (2, 19, 1, 1, 320), torch.float64, 7),
+        (False, (2, 19, 8, 8, 44), torch.bfloat16, 7),
+        (False, (2, 1, 28, 28, 96), torch.bfloat16, 1),
+        (True, (5016, 19, 8, 8, 352), torch.bfloat16, 7),
+        (False, (5018, 19, 8, 8, 352), torch.bfloat16, 7),
+        (False, (560_000, 1, 8, 8, 8), torch.bfloat16, 7),
+    ],
+)
+def test_they_take_what_they_are_made_for_and_what_32_bits_can_number(
+    taken: bool, size: tuple[int, ...], dtype: torch.dtype, side: int
+) -> None:
+    from mmearth_train import depthwise_gpu
+
+    assert depthwise_gpu.takes(torch.empty(size, dtype=dtype, device="meta"), side, 7) is taken
+
+
+def test_another_number_of_sites_and_a_view_of_odd_rows_are_no_reason_to_compile_again() -> None:
+    from mmearth_train import depthwise_gpu
+
+    for kernel in (depthwise_gpu._number, depthwise_gpu._convolve, depthwise_gpu._correlate):
+        parameters = {parameter.name: parameter for parameter in kernel.params}
+        assert parameters["rows"].do_not_specialize
+        assert parameters["visible"].do_not_specialize_on_alignment
+
+
 class Launches:
     """In the place of a kernel: notes what it would be launched with."""
 
