@@ -28,6 +28,10 @@ class InputShapeError(ValueError):
     """Images do not fit the encoder; the message says what they must be."""
 
 
+class LevelError(ValueError):
+    """Levels do not fit the images; the message says what they must be."""
+
+
 class PretrainedEncoder(nn.Module):
     """The encoder with every patch visible, and the normalisation that it was trained with.
 
@@ -74,17 +78,29 @@ class PretrainedEncoder(nn.Module):
         """Maps of ``images`` (N, bands, H, W) in stored units (0: no data) of level 0 (L1C) or 1 (L2A).
 
         Four scales, h = 8, 4, 2 and 1 × H ÷ patch, with 1, 2, 4 and 8 × the size's first channels. Raises
-        InputShapeError where H or W is no multiple of the patch or a band is missing.
+        InputShapeError where a dimension or a band is missing or H or W is no multiple of the patch, LevelError where
+        ``level`` has not one of the two for each image; its values are not looked at on a GPU, which would wait.
         """
-        _, bands, height, width = images.shape
-        if bands != len(self.bands) or height % self.patch or width % self.patch:
-            raise InputShapeError(
-                f"images must be (N, {len(self.bands)}, H, W) with H and W multiples of {self.patch}, "
-                f"not {tuple(images.shape)}; select the bands {', '.join(self.bands)} and crop"
-            )
+        self._check(images, level)
         values, _ = self.normalise(images.permute(0, 2, 3, 1), level)
         maps: tuple[Tensor, ...] = self.encoder.maps(values.permute(0, 3, 1, 2), self.stem)
         return maps
+
+    def _check(self, images: Tensor, level: Tensor) -> None:
+        """Refuses what would end in an error of torch's, or be broadcast, counted from the end or rounded."""
+        seen = tuple(images.shape)
+        if len(seen) != 4 or seen[1] != len(self.bands) or any(not side or side % self.patch for side in seen[2:]):
+            raise InputShapeError(
+                f"images must be (N, {len(self.bands)}, H, W) with H and W multiples of {self.patch}, "
+                f"not {seen}; select the bands {', '.join(self.bands)} and crop"
+            )
+        rule = f"level must be ({seen[0]},) integers, 0 for an image of L1C and 1 for one of L2A"
+        if level.shape != seen[:1] or level.is_floating_point():
+            raise LevelError(f"{rule}, not {level.dtype} of shape {tuple(level.shape)}; give each image its own")
+        if level.device.type == "cpu" and not torch.compiler.is_compiling():
+            unknown = level[(level != 0) & (level != 1)]
+            if len(unknown):
+                raise LevelError(f"{rule}, not {int(unknown[0])}; give each image its own")
 
     @torch.no_grad()
     def features(self, images: Tensor, level: Integer[Tensor, " N"]) -> Float[Tensor, "N C"]:

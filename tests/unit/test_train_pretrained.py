@@ -15,7 +15,7 @@ import mmearth_train
 from mmearth_data.modalities import MODEL_INPUT_BANDS
 from mmearth_train.checkpoint import CheckpointError
 from mmearth_train.model import MPMAE, ModelSpec
-from mmearth_train.pretrained import InputShapeError, export_encoder
+from mmearth_train.pretrained import InputShapeError, LevelError, export_encoder
 from mmearth_train.variant import VARIANTS
 from tests.train_batches import random_batch, random_spec
 
@@ -128,9 +128,37 @@ def test_random_encoders_have_the_shape_and_depend_on_the_seed_alone(file: Path)
     assert first.shape == encoder.features(stored, level).shape
     assert not torch.allclose(first, other)
     assert not torch.allclose(first, encoder.features(stored, level))
+@pytest.mark.parametrize(
+    ("n", "level", "seen"),
+    [
+        (2, torch.tensor([0]), r"torch.int64 of shape \(1,\)"),
+        (1, torch.tensor([0, 0, 1]), r"torch.int64 of shape \(3,\)"),
+        (1, torch.tensor([[1]]), r"torch.int64 of shape \(1, 1\)"),
+        (1, torch.tensor(1), r"torch.int64 of shape \(\)"),
+        (1, torch.tensor([0.5]), r"torch.float32 of shape \(1,\)"),
+        (2, torch.tensor([0, 2]), "2"),
+        (2, torch.tensor([-1, 1]), "-1"),
+    ],
+)
+def test_levels_that_do_not_fit_the_images_are_refused(file: Path, n: int, level: torch.Tensor, seen: str) -> None:
+    encoder = mmearth_train.load_encoder(file)
+    for use in (encoder, encoder.features, encoder.feature_maps):
+        with pytest.raises(
+            LevelError, match=rf"level must be \({n},\) integers, .*, not {seen}; give each image its own$"
+        ):
+            use(torch.ones(n, 12, 56, 56), level)
 
 
-@pytest.mark.parametrize("shape", [(1, 13, 56, 56), (1, 12, 60, 56), (1, 12, 56, 60)])
+def test_an_encoder_can_be_exported_as_a_graph(file: Path) -> None:
+    encoder = mmearth_train.load_encoder(file)
+    stored, level = images(2)
+    graph = torch.export.export(encoder, (stored.float(), level)).module()
+    torch.testing.assert_close(graph(stored.float(), level), encoder(stored.float(), level))
+
+
+
+
+@pytest.mark.parametrize("shape", [(1, 13, 56, 56), (1, 12, 60, 56), (1, 12, 56, 60), (12, 56, 56), (1, 12, 0, 56)])
 def test_images_of_another_shape_are_refused(file: Path, shape: tuple[int, ...]) -> None:
     with pytest.raises(InputShapeError, match=r"images must be \(N, 12, H, W\) with H and W multiples of 8"):
         mmearth_train.load_encoder(file).features(torch.ones(shape), torch.zeros(1, dtype=torch.uint8))
