@@ -15,6 +15,10 @@ WARMUP_SHARE = 0.2
 """The warm-up takes no more than this share of a run, as in the paper's 40 of 200 epochs."""
 
 
+SEEDS = range(-(2**63), 2**63)
+"""Random draws are hashes of signed 64-bit numbers; torch's generator takes those, too."""
+
+
 class RunError(ValueError):
     """The run cannot start; the message says why and what to do."""
 
@@ -34,7 +38,8 @@ class PretrainConfig:
     pretext: str = "all"
     """What to predict: all, pixel, image, or names of modalities with commas between."""
     preset: Preset = "default"
-    """The paper's recipe; the same with the original's faults kept, to compare with it; or a short one for a demo."""
+    """default: the paper's recipe; reference: the same with the original's faults kept, to compare with it; demo: a
+    short recipe that shows falling losses within minutes."""
     weighting: Literal["uncertainty", "equal"] = "uncertainty"
     """Tasks are weighted by learnt log-variances, or their mean losses are added."""
     epochs: int | None = None
@@ -44,7 +49,7 @@ class PretrainConfig:
     base_rate: float | None = None
     """Learning rate at the end of the warm-up for a batch of 256; for others in proportion."""
     seed: int = 0
-    """Seed of weights, order, crops and masks."""
+    """Seed of weights, order, crops and masks: any signed 64-bit number."""
     resume: bool = False
     """Continue the run in the folder from its last checkpoint."""
     save_every: int = 50
@@ -74,7 +79,7 @@ class PretrainConfig:
 
 
 def recipe_of(config: PretrainConfig) -> Recipe:
-    """The preset's recipe with what the configuration says otherwise; RunError for a number that is not positive."""
+    """The preset's recipe with what the configuration says otherwise; RunError for a number that cannot be."""
     recipe = RECIPES[config.preset]
     epochs = recipe.epochs if config.epochs is None else config.epochs
     batch_size = recipe.batch_size if config.batch_size is None else config.batch_size
@@ -87,9 +92,12 @@ def recipe_of(config: PretrainConfig) -> Recipe:
         ("validate-every", config.validate_every),
         ("processes", config.processes),
         ("micro-batch", config.micro_batch),
+        ("threads", config.threads),
     ):
         if value is not None and value < 1:
             raise RunError(f"--{name} is {value}; it must be at least 1")
+    if config.seed not in SEEDS:
+        raise RunError(f"--seed is {config.seed}; it must be at least {SEEDS.start} and less than {SEEDS.stop}")
     base_rate = recipe.base_rate if config.base_rate is None else config.base_rate
     if not 0 < base_rate < math.inf:
         raise RunError(f"--base-rate is {base_rate}; it must be positive, such as the preset's {recipe.base_rate}")

@@ -11,6 +11,13 @@ ASKING = signal.SIGTERM, signal.SIGINT
 """The signals that ask a run to stop."""
 
 
+def ended_by(number: int) -> KeyboardInterrupt | SystemExit:
+    """What to raise when a run has stopped as signal ``number`` asked: SIGINT is an error, SIGTERM is not."""
+    if number == signal.SIGINT:
+        return KeyboardInterrupt("the same command with --resume carries on from here")
+    return SystemExit(0)
+
+
 @contextmanager
 def held_back() -> Iterator[None]:
     """Processes that are started meanwhile take no signal that asks to stop, until they listen for it themselves."""

@@ -20,9 +20,10 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import torch
+from rich.console import Console
 
 from mmearth_train.config import PretrainConfig
-from mmearth_train.interruption import ASKING, Stop, held_back
+from mmearth_train.interruption import ASKING, Stop, ended_by, held_back
 
 Train = Callable[[PretrainConfig], Path]
 
@@ -47,9 +48,9 @@ def count(config: PretrainConfig) -> int:
 def launch(train: Train, config: PretrainConfig, processes: int, stop: Stop | None = None) -> Path:
     """Run ``train(config)`` in ``processes`` processes and return what the first returns.
 
-    SIGTERM and SIGINT are handed on to them, and so is what ``stop`` has heard until now; they get it when ``train``
-    listens (``Stop.listening``). Whatever one raises is raised here, and the others are ended; ProcessError where one
-    was killed.
+    SIGTERM and SIGINT are handed on to them; they get it when ``train`` listens (``Stop.listening``). Where one comes
+    before all are started, or ``stop`` has heard one until now, they are ended at once, for nothing is trained yet.
+    Whatever one raises is raised here, and the others are ended; ProcessError where one was killed.
     """
     context = multiprocessing.get_context("spawn")
     port = _free_port()
@@ -62,6 +63,8 @@ def launch(train: Train, config: PretrainConfig, processes: int, stop: Stop | No
                 asked.append(stop.signal)
             resource_tracker.ensure_running()  # else the first start does that, and lets signals through again
             for rank in range(processes):
+                if asked:
+                    break
                 receiver, sender = context.Pipe(duplex=False)
                 worker = context.Process(target=_work, args=(train, config, rank, processes, port, sender))
                 with held_back():
@@ -69,8 +72,9 @@ def launch(train: Train, config: PretrainConfig, processes: int, stop: Stop | No
                 sender.close()
                 workers.append(worker)
                 outcomes.append(receiver)
-                for number in asked[:1]:  # what it is told twice while it is held back it hears once
-                    _hand_on([worker], number)
+            if asked:
+                Console(stderr=True).print("stopped before all processes were started; continue with --resume")
+                raise ended_by(asked[0])
             return _outcome(workers, outcomes, found)
     finally:
         for rank, worker in enumerate(workers):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import signal
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,11 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from mmearth_data.store import open_store
+from mmearth_data.store import Store, open_store
 from mmearth_data.store.objects import on_disk
 from mmearth_train import checkpoint, distributed, launch, losses, metrics, resume, run_lock, schedule, sharing
 from mmearth_train.boards import boards_of
@@ -30,12 +30,13 @@ from mmearth_train.config import PretrainConfig, RunError, recipe_of
 from mmearth_train.distributed import ALONE, Processes
 from mmearth_train.failures import diverged, explained
 from mmearth_train.feed import Feed
-from mmearth_train.interruption import Stop
+from mmearth_train.interruption import Stop, ended_by
 from mmearth_train.loader import Loader
 from mmearth_train.model import INPUT, MPMAE
 from mmearth_train.precision import choose_device
 from mmearth_train.pretrained import FILE_NAME as ENCODER_FILE
 from mmearth_train.pretrained import export_encoder
+from mmearth_train.schedule import Recipe
 from mmearth_train.specification import specify
 from mmearth_train.step import Found, Step
 from mmearth_train.tasks import pretext_names
@@ -52,23 +53,64 @@ def pretrain(config: PretrainConfig) -> Path:
 
     In this process, or in several that it starts; where it was itself started as one of several (by torchrun), it is
     that one. On SIGTERM, whenever it comes, what was trained is saved and the process exits with code 0; on SIGINT it
-    is saved and KeyboardInterrupt raised. Raises RunError, CheckpointError, PretextError, UnknownModalityError,
-    UnknownModelError, DeviceError or StoreError, each one line, for anything that keeps the run from starting, and
-    DivergedError, GpuMemoryError or ProcessError for what ends it.
+    is saved and KeyboardInterrupt raised. Raises RunError, CheckpointError, PretextError, UnknownModelError,
+    DeviceError or StoreError, each one line, for anything that keeps the run from starting, and DivergedError,
+    GpuMemoryError or ProcessError for what ends it.
     """
     stop = Stop()
     with stop.listening():
         recipe_of(config)
+        pretext_names(config.pretext)
         on_disk(config.out)
         started = distributed.started()
         count = launch.count(config)
         if started is None and count > 1:
+            Material.of(config, count)  # else each of them imports torch before it says what is wrong
             return launch.launch(pretrain, config, count, stop)
         together = started or ALONE
         with distributed.joined(together, choose_device(config.device, together.local)):
             run = Run(config, together)
             with run_lock.hold(config.out) if together.first else nullcontext():
                 return run.train(stop)
+
+
+@dataclasses.dataclass(frozen=True)
+class Material:
+    """What a run is trained on, and how: the store, its training tiles, the recipe on so many."""
+
+    store: Store
+    train: NDArray[np.int64]
+    recipe: Recipe
+
+    @classmethod
+    def of(cls, config: PretrainConfig, world: int) -> Material:
+        """What ``config`` names; RunError or StoreError where ``world`` processes cannot be trained on it."""
+        store = open_store(config.store)
+        train = store.select("train")
+        if not len(train):
+            raise RunError(f"{config.store} has no complete training tile; collect more with mmearth collect")
+        if store.statistics.rows != len(train):
+            raise RunError(
+                f"the statistics of {config.store} are of {store.statistics.rows} training tiles, it has {len(train)}; "
+                f"run mmearth finalize --store {config.store}"
+            )
+        if store.tile_pixels < config.input_size:
+            raise RunError(
+                f"tiles of {store.tile_pixels} pixels are smaller than --input-size {config.input_size}; choose 56"
+            )
+        recipe = recipe_of(config).on(len(train))
+        batches = -(-len(train) // recipe.batch_size)
+        if len(train) // batches < world:
+            raise RunError(
+                f"{recipe.batch_size} tiles in a step are too few for {world} processes; "
+                "use fewer --processes or a larger --batch-size"
+            )
+        if batches * recipe.epochs == 1:
+            raise RunError(
+                f"one step with all {len(train)} training tiles would train nothing, for the learning rate rises "
+                "from 0; use more --epochs or a smaller --batch-size"
+            )
+        return cls(store, train, recipe)
 
 
 class Run:
@@ -81,40 +123,23 @@ class Run:
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         names = pretext_names(config.pretext)
-        self.store = store = open_store(config.store)
-        train, val = store.select("train"), store.select("val")
-        if not len(train):
-            raise RunError(f"{config.store} has no complete training tile; collect more with mmearth collect")
-        if store.statistics.rows != len(train):
-            raise RunError(
-                f"the statistics of {config.store} are of {store.statistics.rows} training tiles, it has {len(train)}; "
-                f"run mmearth finalize --store {config.store}"
-            )
-        if store.tile_pixels < config.input_size:
-            raise RunError(
-                f"tiles of {store.tile_pixels} pixels are smaller than --input-size {config.input_size}; choose 56"
-            )
-        self.recipe = recipe_of(config).on(len(train))
+        material = Material.of(config, together.world)
+        self.store, train, self.recipe = material.store, material.train, material.recipe
+        store, val = self.store, self.store.select("val")
         variant = dataclasses.replace(VARIANTS[config.preset], weighting=config.weighting)
         self.spec = specify(store, train, config.model, config.input_size, names, config.seed, variant)
         at_once = config.micro_batch or MICRO_BATCH[self.device.type]
-        in_a_step = self.recipe.batch_size
         loader = Loader(
             store,
             train,
             (INPUT, *names),
-            batch_size=in_a_step,
+            batch_size=self.recipe.batch_size,
             crop=config.input_size,
             seed=config.seed,
             rank=together.rank,
             world=together.world,
             pinned=self.device.type == "cuda",
         )
-        if len(train) // loader.batches < together.world:
-            raise RunError(
-                f"{in_a_step} tiles in a step are too few for {together.world} processes; "
-                "use fewer --processes or a larger --batch-size"
-            )
         share = -(-len(train) // (loader.batches * together.world))
         self.whole, self.at_once = share <= at_once, min(share, at_once)
         self.feed = Feed(loader, config.seed, at_once, self.device, together)
@@ -168,11 +193,10 @@ class Run:
         if asked:
             done = f"after step {step} of {self.steps}, saved" if step else "before the first step"
             self.console.print(f"stopped {done}; continue with --resume")
-            if asked == signal.SIGINT:
-                raise KeyboardInterrupt("the same command with --resume carries on from here")
-            raise SystemExit(0)
+            raise ended_by(asked)
         if self.together.first or self.shared:
-            export_encoder(config.out / ENCODER_FILE, self.spec, self.model.encoder, writes=self.together.first)
+            encoder, first = self.model.encoder, self.together.first
+            export_encoder(config.out / ENCODER_FILE, self.spec, encoder, config.preset, writes=first)
         self.together.largest(0)  # nobody looks for the last checkpoint before it is there
         return checkpoint.found(config.out)[-1]
 

@@ -108,13 +108,13 @@ class PretrainedEncoder(nn.Module):
         return self.forward(images, level).mean((2, 3))
 
 
-def export_encoder(path: Path, spec: ModelSpec, encoder: Encoder, *, writes: bool = True) -> None:
-    """Write an encoder's weights and its specification.
+def export_encoder(path: Path, spec: ModelSpec, encoder: Encoder, preset: str, *, writes: bool = True) -> None:
+    """Write an encoder's weights, its specification and the name of the preset that it was trained with.
 
     Processes that share weights out must all come here; those whose ``writes`` is false only hand over their part.
     """
     tensors = collected({f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}, keeps=writes)
-    header = {"format": FORMAT, "spec": spec.to_json(), "patch": str(spec.patch), "preset": spec.variant.preset}
+    header = {"format": FORMAT, "spec": spec.to_json(), "patch": str(spec.patch), "preset": preset}
     if writes:
         checkpoint.write(path, tensors, header)
 

@@ -20,7 +20,6 @@ import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 
-from mmearth_data import modalities
 from mmearth_data.modalities import MODALITIES, PRETEXT, Modality
 from mmearth_train import losses
 
@@ -39,16 +38,17 @@ class PretextError(ValueError):
 def pretext_names(text: str) -> tuple[str, ...]:
     """The tasks that ``text`` names, in registry order: ``all``, ``pixel``, ``image`` or modalities with commas.
 
-    Raises UnknownModalityError for a name that is not in the registry, PretextError for one that is never predicted.
+    Raises PretextError for any other name, and none at all; it names what there is.
     """
     asked: set[str] = set()
     for name in (part.strip() for part in text.split(",")):
         if name in GROUPS:
             asked.update(GROUPS[name])
-        elif modalities.get(name).pretext:
+        elif name in GROUPS["all"]:
             asked.add(name)
         else:
-            raise PretextError(f"{name} is never predicted; choose pretext tasks from: {', '.join(GROUPS['all'])}")
+            wrong = f"{name} is never predicted" if name in MODALITIES else f"unknown pretext task {name!r}"
+            raise PretextError(f"{wrong}; choose from: {', '.join((*GROUPS, *GROUPS['all']))}")
     return tuple(name for name in GROUPS["all"] if name in asked)
 
 

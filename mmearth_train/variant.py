@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 Scope = Literal["sample", "batch"]
@@ -35,13 +35,6 @@ class Variant:
     """Weight decay spares every vector, or it takes those of GRN and the mask token in (published)."""
     weighting: Literal["uncertainty", "equal"] = "uncertainty"
     """Tasks are weighted by learnt log-variances (published), or their mean losses are added."""
-
-    @property
-    def preset(self) -> str:
-        """The name of the preset that makes these choices, whatever the weighting; "other" for none."""
-        return next(
-            (name for name, known in VARIANTS.items() if replace(self, weighting=known.weighting) == known), "other"
-        )
 
     @property
     def visible_response(self) -> Response:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 import sys
 from pathlib import Path
 from unittest import mock
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed import GradBucket
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.distributed.tensor import DTensor
+from torch.futures import Future
+from torch.nn.parallel import DistributedDataParallel
 
 from flows.cli import main
 from mmearth_train import decoder, distributed, run_lock, sharing
@@ -18,7 +24,7 @@ from mmearth_train.distributed import ALONE, Processes
 from mmearth_train.encoder import SIZES, Block
 from mmearth_train.model import MPMAE
 from mmearth_train.precision import choose_device
-from mmearth_train.pretrain import Run
+from mmearth_train.pretrain import Run, pretrain
 from mmearth_train.sites import Sites
 
 ROOT = Path(__file__).parents[1]
@@ -85,6 +91,35 @@ def pretrain_counting(config: PretrainConfig) -> Path:
     with mock.patch.object(Block, "forward", watched), mock.patch.object(sharing, "share", remembered):
         last = pretrain_in_double(config)
     (config.out / f"{HELD}-{(distributed.started() or ALONE).rank}").write_text(str(most))
+    return last
+
+
+EXCHANGED = "exchanged"
+
+
+def pretrain_exchanging(config: PretrainConfig) -> Path:
+    """What ``pretrain`` does; how often a process exchanged gradients goes to RUN/exchanged-RANK, and its parts."""
+    counts = {"exchanges": 0, "parts": 0}
+    replicate = Processes.replicate
+
+    @functools.wraps(allreduce_hook)  # whose annotations torch looks at: those here are strings
+    def exchanged(_: None, bucket: GradBucket) -> Future[Tensor]:
+        counts["exchanges"] += bucket.is_last()
+        return allreduce_hook(None, bucket)
+
+    def part(*_: object) -> None:
+        counts["parts"] += torch.is_grad_enabled()
+
+    def watched(together: Processes, model: MPMAE, device: torch.device) -> nn.Module:
+        replica = replicate(together, model, device)
+        assert isinstance(replica, DistributedDataParallel)
+        replica.register_comm_hook(None, exchanged)
+        replica.register_forward_pre_hook(part)
+        return replica
+
+    with mock.patch.object(Processes, "replicate", watched):
+        last = pretrain(config)
+    (config.out / f"{EXCHANGED}-{(distributed.started() or ALONE).rank}").write_text(json.dumps(counts))
     return last
 
 

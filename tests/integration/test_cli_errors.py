@@ -71,9 +71,9 @@ def test_a_missing_ecoregion_file(environment: dict[str, str], tmp_path: Path) -
     _refused(result, "no.shp")
 
 
-def test_an_unknown_modality(environment: dict[str, str], store: Path, tmp_path: Path) -> None:
+def test_an_unknown_pretext_task(environment: dict[str, str], store: Path, tmp_path: Path) -> None:
     result = mmearth(environment, "pretrain", "--store", store, "--out", tmp_path / "run", "--pretext", "sentinel9")
-    _refused(result, "unknown modality 'sentinel9'", "sentinel2")
+    _refused(result, "unknown pretext task 'sentinel9'", "choose from: all, pixel, image, sentinel2, ")
 
 
 def test_a_store_that_cannot_be_written(environment: dict[str, str], locations: Path, tmp_path: Path) -> None:

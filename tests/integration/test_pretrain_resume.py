@@ -17,7 +17,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmearth_data.modalities import UnknownModalityError
 from mmearth_data.statistics import finalize
 from mmearth_data.store import StoreError, open_store
 from mmearth_data.store import statistics as store_statistics
@@ -28,6 +27,7 @@ from mmearth_train.encoder import UnknownModelError
 from mmearth_train.failures import DivergedError
 from mmearth_train.pretrain import Run, pretrain
 from mmearth_train.pretrained import load_encoder
+from mmearth_train.tasks import PretextError
 from tests.pretraining import ONLY_AT_THE_END, ROOT, STEPS, command, configure
 from tests.synthetic import make_store
 
@@ -108,6 +108,12 @@ def test_losses_are_logged_for_every_step_and_validation(whole: Path) -> None:
     assert training[-1]["loss"] < training[0]["loss"]
 
 
+def test_the_exported_encoder_says_which_preset_it_was_trained_with(whole: Path) -> None:
+    """The demo's model is that of the default."""
+    _, header = checkpoint.read(whole / "encoder.safetensors")
+    assert header["preset"] == "demo"
+
+
 @pytest.mark.parametrize("step", [3, 4])
 def test_half_the_steps_and_then_the_rest_are_all_the_steps(
     store: Path, whole: Path, tmp_path: Path, step: int
@@ -167,11 +173,21 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     assert_same(out, whole)
 
 
-def test_without_an_intact_checkpoint_the_run_is_refused(store: Path, whole: Path, tmp_path: Path) -> None:
-    out = copy_until(whole, tmp_path / "run", 1)
-    checkpoint.found(out)[0].write_bytes(b"no")
+def test_without_an_intact_checkpoint_the_run_is_refused(
+    store: Path, whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = copy_until(whole, tmp_path / "run", 2)
+    paths = checkpoint.found(out)
+    for path in paths:
+        path.write_bytes(b"no")
     with pytest.raises(CheckpointError, match=r"every checkpoint in .+ is damaged; start again"):
         pretrain(configure(store, out, resume=True, save_every=ONLY_AT_THE_END))
+    said = [record.getMessage() for record in caplog.records if record.name == checkpoint.__name__]
+    assert [message.partition("; ")[2].rpartition("; ")[2] for message in said] == [
+        "falling back to the checkpoint before it",
+        "there is no checkpoint before it",
+    ]
+    assert checkpoint.found(out) == paths
 
 
 def test_resuming_nothing_starts_anew_and_says_so(
@@ -205,9 +221,16 @@ def test_the_result_does_not_depend_on_how_it_is_logged_or_saved(store: Path, wh
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"pretext": "sentinel3"}, UnknownModalityError, "unknown modality 'sentinel3'; choose from"),
+        ({"pretext": "sentinel3"}, PretextError, "unknown pretext task 'sentinel3'; choose from: all, pixel, image, "),
         ({"model": "giant"}, UnknownModelError, "unknown model 'giant'; choose from: atto"),
         ({"epochs": 0}, RunError, "--epochs is 0; it must be at least 1"),
+        ({"threads": -3}, RunError, "--threads is -3; it must be at least 1"),
+        ({"seed": 2**63}, RunError, "--seed is 9223372036854775808; it must be at least -9223372036854775808 and less"),
+        (
+            {"epochs": 1, "batch_size": 64},
+            RunError,
+            "one step with all 21 training tiles would train nothing.*--epochs",
+        ),
         ({"input_size": 112}, RunError, "tiles of 64 pixels are smaller than --input-size 112"),
         ({"store": Path("/nowhere")}, StoreError, "/nowhere does not exist"),
     ],

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import pytest
@@ -136,9 +137,36 @@ def wait_until_asked(config: PretrainConfig) -> Path:
     return config.out / str(stop.signal)
 
 
-def test_processes_that_are_still_starting_hear_that_they_were_asked(store: Path, tmp_path: Path) -> None:
+def test_processes_that_are_still_starting_hear_that_they_were_asked(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They import for seconds before they can listen, and would be dead of the signal."""
-    stop = Stop()
-    stop.signal = signal.SIGTERM
     config = configure(store, tmp_path)
-    assert launch.launch(wait_until_asked, config, 2, stop) == tmp_path / str(int(signal.SIGTERM))
+    monkeypatch.setattr(launch, "_outcome", asking_at(1, launch._outcome))
+    assert launch.launch(wait_until_asked, config, 2) == tmp_path / str(int(signal.SIGTERM))
+
+
+@pytest.mark.parametrize("started", [0, 1])
+def test_asked_while_processes_are_started_it_starts_no_more_of_them(
+    store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    started: int,
+) -> None:
+    stop, start, processes = Stop(), SpawnProcess.start, list[SpawnProcess]()
+    stop.signal = None if started else signal.SIGTERM
+
+    def counted(process: SpawnProcess) -> None:
+        processes.append(process)
+        start(process)
+
+    monkeypatch.setattr(SpawnProcess, "start", asking_at(1, counted))
+    with pytest.raises(SystemExit) as end:
+        launch.launch(wait_until_asked, configure(store, tmp_path), 100, stop)
+    assert end.value.code == 0
+    assert len(processes) == started
+    assert not any(process.is_alive() for process in processes)
+    assert "stopped before all processes were started; continue with --resume" in " ".join(
+        capsys.readouterr().err.split()
+    )

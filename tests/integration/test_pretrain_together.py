@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,17 @@ from mmearth_train.distributed import ALONE, Processes
 from mmearth_train.launch import launch
 from mmearth_train.pretrain import Run, pretrain
 from mmearth_train.pretrained import load_encoder
-from tests.pretraining import HELD, ONLY_AT_THE_END, ROOT, command, configure, pretrain_counting, pretrain_in_double
+from tests.pretraining import (
+    EXCHANGED,
+    HELD,
+    ONLY_AT_THE_END,
+    ROOT,
+    command,
+    configure,
+    pretrain_counting,
+    pretrain_exchanging,
+    pretrain_in_double,
+)
 from tests.synthetic import make_store
 
 SMALL = {
@@ -181,18 +192,33 @@ def test_a_process_that_is_killed_ends_the_others_with_one_line(single: Pretrain
     assert not any(Path(f"/proc/{pid}").exists() for pid in trainers)
 
 
-def test_more_processes_than_a_step_has_tiles_are_refused(single: PretrainConfig, tmp_path: Path) -> None:
+def test_more_processes_than_a_step_has_tiles_are_refused(
+    single: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before any is started, and by each that torchrun has started."""
     config = dataclasses.replace(single, out=tmp_path / "many", batch_size=1)
     with pytest.raises(RunError, match=r"1 tiles in a step are too few for 2 processes; use fewer --processes"):
         Run(config, Processes(0, 2))
+    monkeypatch.setattr(SpawnProcess, "start", lambda _: pytest.fail("a process was started"))
+    with pytest.raises(RunError, match=r"1 tiles in a step are too few for 100 processes; use fewer --processes"):
+        pretrain(dataclasses.replace(config, processes=100))
+    assert not config.out.exists()
+
+
+def test_gradients_are_exchanged_once_a_step_whatever_its_parts(single: PretrainConfig, tmp_path: Path) -> None:
+    """Four steps, in each of which a process computes two or three parts of one sample."""
+    config = dataclasses.replace(single, out=tmp_path / "counted", epochs=1, micro_batch=1)
+    launch(pretrain_exchanging, config, 2)
+    found = [json.loads((config.out / f"{EXCHANGED}-{rank}").read_text()) for rank in range(2)]
+    assert found == [{"exchanges": 4, "parts": 12}] * 2
 
 
 def test_a_step_is_never_larger_than_the_training_split(store: Path, tmp_path: Path) -> None:
     """The paper's batch is 4096: a store of 21 tiles gives one step an epoch."""
     config = configure(store, tmp_path / "run", **{**SMALL, "epochs": 1, "validate_every": 1, "batch_size": 4096})
-    last = checkpoint.load(pretrain(dataclasses.replace(config, preset="default")))
-    assert last.step == 1
-    assert torch.equal(last.tensors["optimizer.log_vars.step"], torch.tensor(1.0))
+    last = checkpoint.load(pretrain(dataclasses.replace(config, preset="default", epochs=2)))
+    assert last.step == 2
+    assert torch.equal(last.tensors["optimizer.log_vars.step"], torch.tensor(2.0))
     assert last.settings["peak_rate"] == pytest.approx(1.5e-4 * 21 / 256)
 
 
@@ -219,6 +245,6 @@ def test_what_is_normalised_together_is_not_changed_on_the_way(store: Path, tmp_
 def test_a_store_without_validation_tiles_is_trained_on_all_the_same(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store", rows=1, tile_pixels=64, shard_rows=1)
     assert not len(open_store(store).select("val"))
-    config = configure(store, tmp_path / "run", **{**SMALL, "epochs": 1, "validate_every": 1, "pretext": "biome"})
-    assert checkpoint.load(pretrain(config)).step == 1
-    assert [line["split"] for line in lines(config.out)] == ["train"]
+    config = configure(store, tmp_path / "run", **{**SMALL, "epochs": 2, "validate_every": 1, "pretext": "biome"})
+    assert checkpoint.load(pretrain(config)).step == 2
+    assert [line["split"] for line in lines(config.out)] == ["train"] * 2

@@ -30,7 +30,7 @@ def export(path: Path, store: Path, pretext: tuple[str, ...], input_size: int = 
     spec = specify(opened, opened.select("train"), "atto", input_size, pretext, seed=0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(len(pretext))
-        export_encoder(path / FILE_NAME, spec, MPMAE(spec).encoder)
+        export_encoder(path / FILE_NAME, spec, MPMAE(spec).encoder, "default")
     return path
 
 
@@ -208,7 +208,7 @@ def test_a_folder_of_runs_is_one_encoder_with_a_run_for_each_seed(store: Path, t
         spec = specify(open_store(store), open_store(store).select("train"), "atto", 56, pretext, seed=seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            export_encoder(group / f"seed-{seed}" / FILE_NAME, spec, MPMAE(spec).encoder)
+            export_encoder(group / f"seed-{seed}" / FILE_NAME, spec, MPMAE(spec).encoder, "default")
     config = EvaluateConfig(
         store=store, checkpoint=(group,), out=tmp_path, task=("canopy_height",), protocol=("linear",), seeds=SEEDS
     )

@@ -6,10 +6,12 @@ import dataclasses
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from mmearth_train.config import PretrainConfig, RunError, recipe_of
+from mmearth_train.masking import split_patches
 from mmearth_train.model import MPMAE
 from mmearth_train.schedule import RECIPES, optimizer
 from mmearth_train.variant import VARIANTS
@@ -32,6 +34,26 @@ def test_the_rate_that_is_asked_for_is_that_of_256_samples() -> None:
     assert recipe_of(config).peak_rate == pytest.approx(2.4e-2 * 8 / 256)
     with pytest.raises(RunError, match=r"^--base-rate is 0\.0; it must be positive, such as the preset's 0\.00015$"):
         recipe_of(PretrainConfig(Path("store"), Path("run"), base_rate=0.0))
+
+
+def test_seeds_are_signed_numbers_of_64_bits() -> None:
+    """Those that order, crops and masks can be drawn from, and weights."""
+    config = PretrainConfig(Path("store"), Path("run"))
+    for seed in (-(2**63), -1, 2**63 - 1):
+        recipe_of(dataclasses.replace(config, seed=seed))
+        split_patches(seed, 0, np.arange(2), 49)
+        torch.Generator().manual_seed(seed)
+    for seed in (-(2**63) - 1, 2**63):
+        with pytest.raises(RunError, match=rf"^--seed is {seed}; it must be at least -9223372036854775808 and less"):
+            recipe_of(dataclasses.replace(config, seed=seed))
+        with pytest.raises(OverflowError):
+            split_patches(seed, 0, np.arange(2), 49)
+
+
+@pytest.mark.parametrize("threads", [0, -3])
+def test_a_process_has_a_thread_at_least(threads: int) -> None:
+    with pytest.raises(RunError, match=f"^--threads is {threads}; it must be at least 1$"):
+        recipe_of(PretrainConfig(Path("store"), Path("run"), threads=threads))
 
 
 def test_a_split_smaller_than_a_batch_is_trained_at_its_own_rate() -> None:

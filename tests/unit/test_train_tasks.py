@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmearth_data.modalities import MODALITIES, MODEL_INPUT_BANDS, UnknownModalityError
+from mmearth_data.modalities import MODALITIES, MODEL_INPUT_BANDS
 from mmearth_train.masking import split_patches
 from mmearth_train.model import MPMAE, ModelSpec
 from mmearth_train.tasks import GROUPS, ClassIndex, PretextError, Scaling, Standardise, pretext_names, select_patches
@@ -49,14 +49,24 @@ def test_names_come_in_registry_order_and_once(text: str, names: tuple[str, ...]
     assert pretext_names(text) == names
 
 
-def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(UnknownModalityError, match="unknown modality 'sentinel3'; choose from: sentinel2"):
-        pretext_names("sentinel2,sentinel3")
-
-
-def test_a_mask_is_never_a_pretext_task() -> None:
-    with pytest.raises(PretextError, match="cloud_score is never predicted"):
-        pretext_names("cloud_score")
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("sentinel2,sentinel3", "unknown pretext task 'sentinel3'"),
+        ("", "unknown pretext task ''"),
+        ("sentinel2,", "unknown pretext task ''"),
+        ("cloud_score", "cloud_score is never predicted"),
+        ("sentinel2_scl", "sentinel2_scl is never predicted"),
+    ],
+)
+def test_another_name_is_refused_with_exactly_those_that_are_not(text: str, wrong: str) -> None:
+    with pytest.raises(PretextError) as caught:
+        pretext_names(text)
+    said, choices = str(caught.value).split("; choose from: ")
+    assert said == wrong
+    named = choices.split(", ")
+    assert all(pretext_names(name) for name in named)
+    assert set(named) == {"all", "pixel", "image", *(name for name, one in MODALITIES.items() if one.pretext)}
 
 
 @pytest.mark.parametrize("preset", ["default", "reference"])
