@@ -21,13 +21,14 @@ OURS = frozenset({"flows", "mmearth_data", "mmearth_train", "sampling"})
 class Verb:
     """One verb: what it does in a line, its settings and its function as "module:name", whether it is a Prefect flow.
 
-    The function takes the settings and returns the exit code, or None for 0.
+    The function takes the settings and returns the exit code, or None for 0. ``extra`` is what to install for it.
     """
 
     summary: str
     settings: str
     function: str
     is_flow: bool = False
+    extra: str = "all"
 
 
 VERBS: dict[str, Verb] = {
@@ -56,7 +57,10 @@ VERBS: dict[str, Verb] = {
         "convert a store from, or to, the layouts of others", "flows.convert:ConvertSettings", "flows.convert:run"
     ),
     "pretrain": Verb(
-        "pretrain an MP-MAE on a store", "mmearth_train.config:PretrainConfig", "mmearth_train.pretrain:pretrain"
+        "pretrain an MP-MAE on a store",
+        "mmearth_train.config:PretrainConfig",
+        "mmearth_train.pretrain:pretrain",
+        extra="train",
     ),
     "evaluate": Verb(
         "probe frozen encoders", "mmearth_train.evaluate:EvaluateConfig", "flows.evaluate:run", is_flow=True
@@ -91,7 +95,8 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         if error.name is None or error.name.split(".")[0] in OURS:
             raise
         print(
-            f"mmearth {name}: needs the package {error.name}; install with: pip install 'mmearth[all]'", file=sys.stderr
+            f"mmearth {name}: needs the package {error.name}; install with: pip install 'mmearth[{verb.extra}]'",
+            file=sys.stderr,
         )
         return 2
     settings: object = tyro.cli(settings_type, prog=f"mmearth {name}", args=arguments, description=verb.summary)
