@@ -17,7 +17,7 @@ import mmearth_train
 from mmearth_data.modalities import MODEL_INPUT_BANDS
 from mmearth_train.checkpoint import CheckpointError
 from mmearth_train.masking import split_patches
-from mmearth_train.official import load_official
+from mmearth_train.official import convert, load_official
 from tests.train_batches import random_batch
 
 DEPTHS, WIDTHS = (2, 2, 6, 2), (40, 80, 160, 320)
@@ -217,16 +217,45 @@ def test_its_encoder_gives_the_features_of_the_published_dense_network(statistic
     assert (found.permute(0, 2, 3, 1) - expected).norm() <= 1e-12 * expected.norm()
 
 
+@pytest.fixture(scope="module")
+def small() -> Weights:
+    """A published model with two tasks."""
+    weights = published(8)
+    others = [key for key in weights if key.startswith(("decoder_dict.", "pred_dict."))]
+    for key in others:
+        if key.split(".")[1] not in ("sentinel2", "biome"):
+            del weights[key]
+    return weights | {"loss_fn.log_vars": torch.zeros(2)}
+
+
 def change_a_copy(weights: Weights) -> None:
-    weights["decoder_dict.biome.0.norm.bias"] += 1
+    weights["decoder_dict.biome.0.norm.bias"] = weights["decoder_dict.biome.0.norm.bias"] + 1
 
 
 def drop_a_tensor(weights: Weights) -> None:
     del weights["encoder.stages.2.3.grn.gamma"]
 
 
+def drop_a_block(weights: Weights) -> None:
+    for name in [name for name in weights if name.startswith("encoder.stages.2.3.")]:
+        del weights[name]
+
+
+def drop_the_tasks(weights: Weights) -> None:
+    for name in [name for name in weights if name.startswith("pred_dict.")]:
+        del weights[name]
+
+
+def drop_a_part_of_a_copy(weights: Weights) -> None:
+    del weights["decoder_dict.biome.0.norm.bias"]
+
+
 def add_a_tensor(weights: Weights) -> None:
     weights["encoder.extra"] = torch.zeros(1)
+
+
+def add_a_part_to_a_copy(weights: Weights) -> None:
+    weights["decoder_dict.biome.0.scale"] = torch.zeros(1)
 
 
 @pytest.mark.parametrize(
@@ -234,16 +263,57 @@ def add_a_tensor(weights: Weights) -> None:
     [
         (change_a_copy, "decoders differ in norm.bias of biome"),
         (drop_a_tensor, r"lacks 'encoder.stages.2.3.grn.gamma'"),
+        (drop_a_block, r"has stages of \(2, 2, 5, 2\) blocks, which no size has"),
+        (drop_the_tasks, r"lacks 'pred_dict'"),
+        (drop_a_part_of_a_copy, r"lacks 'decoder_dict.biome.0.norm.bias'"),
         (add_a_tensor, "has tensors that this model has not: encoder.extra"),
+        (add_a_part_to_a_copy, "has tensors that this model has not: decoder_dict.biome.0.scale"),
     ],
 )
 def test_a_checkpoint_that_is_otherwise_is_refused(
-    change: Callable[[Weights], None], message: str, statistics: Path, tmp_path: Path
+    change: Callable[[Weights], None], message: str, small: Weights
 ) -> None:
-    weights = published(8)
+    weights = dict(small)
     change(weights)
     with pytest.raises(CheckpointError, match=message):
-        load_official(save(tmp_path / "checkpoint-199.pth", weights), statistics)
+        convert(weights, Path("checkpoint-199.pth"))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "expected"),
+    [
+        ("loss_fn.log_vars", (1,), "(2,)"),
+        ("loss_fn.log_vars", (), "(2,)"),
+        ("encoder.initial_conv.0.kernel", (9, 13, 40), "(9, 12, 40)"),
+        ("encoder.initial_conv.1.ln.bias", (39,), "(40,)"),
+        ("encoder.stem.0.kernel", (5, 40), "(4, 40)"),
+        ("encoder.stem.0.kernel", (0, 40), "(1, 40)"),
+        ("encoder.stem.0.kernel", (1, 41), "(k², 40 or 48 or 64)"),
+        ("encoder.stem.0.kernel", (), "(k², 40 or 48 or 64)"),
+        ("encoder.downsample_layers.1.1.kernel", (2, 2, 80, 160), "(4, 80, 160)"),
+        ("encoder.stages.3.1.dwconv.kernel", (48, 320), "(49, 320)"),
+        ("encoder.stages.3.1.dwconv.bias", (1, 160), "(1, 320)"),
+        ("encoder.stages.3.1.pwconv1.linear.weight", (320, 1280), "(1280, 320)"),
+        ("encoder.stages.3.1.grn.gamma", (1, 320), "(1, 1280)"),
+        ("proj.weight", (512, 160, 1, 1), "(512, 320, 1, 1)"),
+        ("mask_token", (1, 256, 1, 1), "(1, 512, 1, 1)"),
+        ("layer_norm_tmp.bias", (256,), "(512,)"),
+        ("decoder_dict.biome.0.dwconv.weight", (512, 1, 5, 5), "(512, 1, 7, 7)"),
+        ("pred_dict.sentinel2.weight", (12, 512, 1, 1), "(768, 512, 1, 1)"),
+        ("pred_dict.biome.bias", (15,), "(14,)"),
+    ],
+)
+def test_a_tensor_of_another_shape_is_named(name: str, shape: tuple[int, ...], expected: str, small: Weights) -> None:
+    with pytest.raises(CheckpointError) as refused:
+        convert(small | {name: torch.zeros(shape)}, Path("checkpoint-199.pth"))
+    line = str(refused.value)
+    assert line.startswith(f"checkpoint-199.pth: {name} must have the shape {expected}, not {shape}; give ")
+    assert "\n" not in line
+
+
+def test_what_is_no_tensor_is_named(small: Weights) -> None:
+    with pytest.raises(CheckpointError, match=r"mask_token must be a tensor, not float; give "):
+        convert({**small, "mask_token": 1.0}, Path("checkpoint-199.pth"))  # type: ignore[dict-item]
 
 
 class Harmful:
@@ -270,4 +340,8 @@ def test_the_statistics_must_be_named_and_whole(statistics: Path, tmp_path: Path
     short = tmp_path / "stats.json"
     short.write_text(json.dumps(content))
     with pytest.raises(CheckpointError, match="must have 13 bands"):
+        mmearth_train.load_encoder(path, statistics=short)
+    content["sentinel2_l2a"]["std"] = 1.0
+    short.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="not readable as band statistics"):
         mmearth_train.load_encoder(path, statistics=short)
