@@ -27,12 +27,19 @@ FORMAT = "mmearth-checkpoint-1"
 FOLDER = "checkpoints"
 BEST = "best.safetensors"
 """A link to the checkpoint with the best validation so far, which is kept."""
+ASIDE = ".damaged"
+"""Ends the name of a damaged checkpoint that a run was resumed without, until the run has saved as late a step."""
+_PIECE_BYTES = 1 << 24
 
 logger = logging.getLogger(__name__)
 
 
 class CheckpointError(ValueError):
     """The file is not what it should be, or does not belong to this run; the message says what to do."""
+
+
+class DamagedError(CheckpointError):
+    """The file was read and its content is not what was written; one that cannot be read now may well be intact."""
 
 
 @dataclass(frozen=True)
@@ -99,17 +106,26 @@ def write(path: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> Non
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and header of a file that ``write`` made; CheckpointError where it is missing or fails its checksum."""
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist; give the path of an exported encoder or a checkpoint")
+    """Tensors and header of a file that ``write`` made.
+
+    Raises DamagedError where it fails its checksum, CheckpointError where it is missing or cannot be read.
+    """
     try:
+        if not path.is_file():
+            raise CheckpointError(f"{path} does not exist; give the path of an exported encoder or a checkpoint")
+        with path.open("rb", buffering=0) as raw:
+            while raw.read(_PIECE_BYTES):  # a disk that fails says so here; a mapped file would end the process
+                pass
         with safe_open(path, framework="pt") as file:
             header = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); it is damaged or no safetensors file") from error
+    except OSError as error:
+        why = error.strerror or error
+        raise CheckpointError(f"{path} cannot be read ({why}); make it readable or move it away") from error
+    except SafetensorError as error:
+        raise DamagedError(f"{path} cannot be read ({error}); it is damaged or no safetensors file") from error
     if header.pop("sha256", None) != digest(tensors, header):
-        raise CheckpointError(f"{path} fails its checksum; it is damaged or was not written by mmearth")
+        raise DamagedError(f"{path} fails its checksum; it is damaged or was not written by mmearth")
     return tensors, header
 
 
@@ -126,9 +142,10 @@ def save_run(
     best: Best | None = None,
     writes: bool = True,
 ) -> Path:
-    """Write the state after ``step`` steps and drop all but the last ``keep`` checkpoints and the best.
+    """Write the state after ``step`` steps and drop all but the last ``keep`` checkpoints until it and the best.
 
-    Processes that share weights out must all come here; those whose ``writes`` is false only hand over their part.
+    What was set aside goes as soon as the run is as far again. Processes that share weights out must all come here;
+    those whose ``writes`` is false only hand over their part.
     """
     held = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for name, parameter in model.named_parameters():
@@ -140,26 +157,39 @@ def save_run(
     header = {"format": FORMAT, "spec": spec.to_json(), "step": str(step), "settings": json.dumps(settings)}
     header |= {"origin": json.dumps(origin or {}), "best": json.dumps(best and asdict(best))}
     write(path, tensors, header)
-    if best is not None:
-        link_best(out, best)
-    for old in found(out)[:-keep]:
+    link_best(out, best)
+    for old in [saved for saved in found(out) if saved <= path][:-keep]:
         if best is None or old != _path(out, best.step):
             old.unlink(missing_ok=True)
+    for aside in path.parent.glob(f"step-*.safetensors{ASIDE}"):
+        if aside.with_name(aside.name.removesuffix(ASIDE)) <= path:
+            aside.unlink(missing_ok=True)
     return path
 
 
-def link_best(out: Path, best: Best) -> None:
-    """Let the link lead to the best checkpoint, if that is still there."""
-    path = _path(out, best.step)
-    if path.is_file():
-        temporary = path.with_name(f"{BEST}.{os.getpid()}.tmp")
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(path.name)
-        temporary.replace(path.with_name(BEST))
+def link_best(out: Path, best: Best | None) -> None:
+    """Let the link lead to the best checkpoint; without one that is still there, let there be no link."""
+    link = out / FOLDER / BEST
+    path = _path(out, best.step) if best is not None else None
+    if path is None or not path.is_file():
+        link.unlink(missing_ok=True)
+        return
+    temporary = link.with_name(f"{BEST}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(path.name)
+    temporary.replace(link)
+
+
+def set_aside(out: Path, step: int) -> None:
+    """Rename what follows the newest intact checkpoint, that of ``step``: nothing is lost, and nothing counts it."""
+    for path in found(out):
+        if path > _path(out, step):
+            aside = path.rename(path.with_name(path.name + ASIDE))
+            logger.warning("%s is kept as %s until the run has saved as late a step", path, aside.name)
 
 
 def load(path: Path) -> Checkpoint:
-    """The checkpoint at ``path``; CheckpointError where it is none or damaged."""
+    """The checkpoint at ``path``; DamagedError where it is damaged, CheckpointError where it is none or unreadable."""
     tensors, header = read(path)
     if header.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no training checkpoint; those lie in RUN/{FOLDER}")
@@ -173,8 +203,15 @@ def _path(out: Path, step: int) -> Path:
 
 
 def found(out: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first."""
-    return sorted((out / FOLDER).glob("step-*.safetensors"))
+    """The checkpoints of a run, oldest first; CheckpointError where their folder cannot be read."""
+    folder = out / FOLDER
+    try:
+        paths = list(folder.iterdir())  # where it may not look, glob would find nothing
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read ({error.strerror}); make it readable, then go on") from error
+    return sorted(path for path in paths if path.match("step-*.safetensors"))
 
 
 def clear_unfinished(out: Path) -> None:
@@ -184,12 +221,18 @@ def clear_unfinished(out: Path) -> None:
 
 
 def latest(out: Path) -> Checkpoint | None:
-    """The newest intact checkpoint of a run; damaged ones are named in a warning and passed over."""
-    for path in reversed(found(out)):
+    """The newest intact checkpoint of a run; damaged ones are named in a warning and passed over.
+
+    Raises CheckpointError where one cannot be read, for what may be intact is no reason to train a step again.
+    """
+    paths = found(out)
+    while paths:
+        path = paths.pop()
         try:
             return load(path)
-        except CheckpointError as error:
-            logger.warning("%s; falling back to the checkpoint before it", error)
+        except DamagedError as error:
+            then = "falling back to the checkpoint before it" if paths else "there is no checkpoint before it"
+            logger.warning("%s; %s", error, then)
     return None
 
 

@@ -121,6 +121,6 @@ def _last(config: PretrainConfig, settings: Settings, spec: ModelSpec, console: 
     if last.origin.get("code") != code_version() or last.origin.get("torch") != torch.__version__:
         console.print(f"{out} was last trained by other code or another torch: what follows may differ in its digits")
     metrics.rewind(out, last.step)
-    if last.best is not None:
-        checkpoint.link_best(out, last.best)
+    checkpoint.link_best(out, last.best)
+    checkpoint.set_aside(out, last.step)
     return last

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,13 +15,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmearth_train import checkpoint
-from mmearth_train.checkpoint import BEST, FOLDER
+from mmearth_train import checkpoint, resume
+from mmearth_train.checkpoint import ASIDE, BEST, FOLDER, CheckpointError
+from mmearth_train.config import PretrainConfig
 from mmearth_train.distributed import ALONE
 from mmearth_train.failures import DivergedError, GpuMemoryError
 from mmearth_train.loader import Loader
 from mmearth_train.pretrain import Run, pretrain
 from mmearth_train.pretrained import load_encoder
+from mmearth_train.step import Step
 from mmearth_train.validation import Validation, Validator
 from tests.pretraining import ONLY_AT_THE_END, ROOT, STEPS, command, configure
 from tests.synthetic import make_store
@@ -32,6 +35,14 @@ FEW = {"model": "mini", "pretext": "sentinel2,biome"}
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_store(tmp_path_factory.mktemp("keeping") / "store", rows=28, tile_pixels=64, shard_rows=28, seed=1)
+
+
+@pytest.fixture(scope="module")
+def whole(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed run with a checkpoint of every step, validated after the fourth and the last."""
+    out = tmp_path_factory.mktemp("keeping") / "whole"
+    pretrain(configure(store, out, **FEW))
+    return out
 
 
 def scores(out: Path) -> dict[int, float]:
@@ -98,10 +109,10 @@ main()
 """A trainer whose disk has written half of its fifth checkpoint and then takes its time."""
 
 
-def test_killed_while_it_writes_a_checkpoint_it_goes_on_from_the_one_before(store: Path, tmp_path: Path) -> None:
-    whole = configure(store, tmp_path / "whole", **FEW)
-    pretrain(whole)
-    config = dataclasses.replace(whole, out=tmp_path / "run")
+def test_killed_while_it_writes_a_checkpoint_it_goes_on_from_the_one_before(
+    store: Path, whole: Path, tmp_path: Path
+) -> None:
+    config = configure(store, tmp_path / "run", **FEW)
     arguments = command(config)[3:]
     process = subprocess.Popen([sys.executable, "-c", HANGING, *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 100
@@ -114,10 +125,123 @@ def test_killed_while_it_writes_a_checkpoint_it_goes_on_from_the_one_before(stor
     assert [checkpoint.load(path).step for path in checkpoint.found(config.out)] == [1, 2, 3, 4]
     assert len(list(config.out.glob(f"{FOLDER}/*.tmp"))) == 1
     pretrain(dataclasses.replace(config, resume=True))
-    ours, theirs = (checkpoint.load(checkpoint.found(out)[-1]) for out in (config.out, whole.out))
+    ours, theirs = (checkpoint.load(checkpoint.found(out)[-1]) for out in (config.out, whole))
     assert ours.step == STEPS
     assert all(torch.equal(ours.tensors[name], theirs.tensors[name]) for name in theirs.tensors)
     assert not list(config.out.glob(f"{FOLDER}/*.tmp"))
+
+
+def names(out: Path) -> list[str]:
+    """The files among a run's checkpoints, without what all names have; the best one's is followed by a star."""
+    best = (out / FOLDER / BEST).resolve()
+    paths = [path for path in (out / FOLDER).iterdir() if path.name != BEST]
+    return sorted(path.name.replace(".safetensors", "*" if path == best else "").lstrip("step-0") for path in paths)
+
+
+def left_with(whole: Path, out: Path, intact: tuple[int, ...], damaged: tuple[int, ...], best: int) -> Path:
+    """A run that lost its power as it saved: some checkpoints, of which some have lost their ends."""
+    (out / FOLDER).mkdir(parents=True)
+    for step in (*intact, *damaged):
+        path = Path(shutil.copy(checkpoint.found(whole)[step - 1], out / FOLDER))
+        os.truncate(path, path.stat().st_size // (2 if step in damaged else 1))
+    (out / FOLDER / BEST).symlink_to(f"step-{best:08d}.safetensors")
+    lines = (whole / "metrics.jsonl").read_text().splitlines(keepends=True)
+    until = max(intact + damaged)
+    (out / "metrics.jsonl").write_text("".join(line for line in lines if json.loads(line)["step"] <= until))
+    return out
+
+
+def resumed_for(steps: int, config: PretrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resume a run, which is asked to stop as it begins the last of so many steps."""
+    asks, taken = (Step, "__call__") if steps else (resume, "begin"), 0
+
+    def asked(*given: object, **named: object) -> object:
+        nonlocal taken
+        taken += 1
+        if taken >= steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return work(*given, **named)
+
+    work = getattr(*asks)
+    with monkeypatch.context() as patch:
+        patch.setattr(*asks, asked)
+        with pytest.raises(SystemExit, match=r"^0$"):
+            pretrain(dataclasses.replace(config, resume=True))
+
+
+def assert_ends_as(config: PretrainConfig, whole: Path) -> None:
+    """Once more resumed a run comes to the weights, the moments, the best and the figures of the undisturbed one."""
+    pretrain(dataclasses.replace(config, resume=True))
+    ours, theirs = (checkpoint.load(checkpoint.found(out)[-1]) for out in (config.out, whole))
+    assert (ours.step, ours.best) == (STEPS, theirs.best)
+    assert all(torch.equal(ours.tensors[name], tensor) for name, tensor in theirs.tensors.items())
+    assert scores(config.out) == scores(whole)
+    assert theirs.best is not None
+    assert f"{theirs.best.step}*" in names(config.out)
+    assert not [name for name in names(config.out) if name.endswith(ASIDE)]
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_stopped_again_and_again_before_what_was_damaged_it_still_goes_on(
+    store: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: int
+) -> None:
+    """Every stop saves a step earlier than those of the damaged checkpoints, which must not count for it."""
+    out = left_with(whole, tmp_path / "run", intact=(4,), damaged=(7, 8), best=4)
+    damaged = {path.name: path.read_bytes() for path in checkpoint.found(out)[-2:]}
+    config = configure(store, out, **FEW, keep=keep, save_every=ONLY_AT_THE_END)
+    resumed_for(1, config, monkeypatch)
+    assert names(out) == ["4*", "5", f"7{ASIDE}", f"8{ASIDE}"]
+    assert damaged == {name: (out / FOLDER / (name + ASIDE)).read_bytes() for name in damaged}
+    resumed_for(1, config, monkeypatch)
+    assert names(out) == ["4*", *"56"[-keep:], f"7{ASIDE}", f"8{ASIDE}"]
+    resumed_for(1, config, monkeypatch)
+    assert names(out) == ["4*", *"67"[-keep:], f"8{ASIDE}"]
+    assert_ends_as(config, whole)
+
+
+def test_a_damaged_checkpoint_that_was_the_best_is_so_no_longer(
+    store: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The link to it goes, and is there again when the step is."""
+    out = left_with(whole, tmp_path / "run", intact=(2, 3), damaged=(4,), best=4)
+    config = configure(store, out, **FEW, keep=2)
+    resumed_for(0, config, monkeypatch)
+    assert names(out) == ["2", "3", f"4{ASIDE}"]
+    assert not (out / FOLDER / BEST).is_symlink()
+    resumed_for(2, config, monkeypatch)
+    assert names(out) == ["4*", "5"]
+    assert_ends_as(config, whole)
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """What every file of a run holds that can be read, and where links lead."""
+    paths = [path for path in out.rglob("*") if path.name != ".lock" and not path.is_dir()]
+    return {path.name: bytes(path.readlink()) if path.is_symlink() else path.read_bytes() for path in paths}
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_waited_for(store: Path, whole: Path, tmp_path: Path) -> None:
+    """Nothing says that it is damaged. Linux lets nobody read the first page of a process: an error of the disk's."""
+    out = left_with(whole, tmp_path / "run", intact=(4, 5), damaged=(6,), best=4)
+    unreadable = out / FOLDER / "step-00000007.safetensors"
+    unreadable.symlink_to("/proc/self/mem")
+    before = contents(out)
+    config = configure(store, out, **FEW, resume=True)
+    with pytest.raises(CheckpointError, match=r"7.safetensors cannot be read \(Input/output error\); make it readable"):
+        pretrain(config)
+    assert contents(out) == before
+    unreadable.unlink()
+    shutil.copy(checkpoint.found(whole)[6], unreadable)
+    assert_ends_as(config, whole)
+
+
+def test_where_checkpoints_cannot_be_looked_for_nothing_starts_anew(store: Path, whole: Path, tmp_path: Path) -> None:
+    out = left_with(whole, tmp_path / "run", intact=(4,), damaged=(), best=4)
+    shutil.rmtree(out / FOLDER)
+    (out / FOLDER).write_text("")
+    before = contents(out)
+    with pytest.raises(CheckpointError, match=r"checkpoints cannot be read \(Not a directory\); make it readable"):
+        pretrain(configure(store, out, **FEW, resume=True))
+    assert contents(out) == before
 
 
 def test_a_process_that_does_not_write_keeps_nothing_of_what_it_hands_over(tmp_path: Path) -> None:
