@@ -53,9 +53,9 @@ class PretrainConfig:
     resume: bool = False
     """Continue the run in the folder from its last checkpoint."""
     save_every: int = 50
-    """Steps between checkpoints: the most that a killed run does again."""
+    """Steps between checkpoints: the most that a killed run does again if its last one is intact."""
     keep: int = 2
-    """Checkpoints kept, besides the best one."""
+    """Checkpoints kept, besides the best one; if the last is damaged the one before it is used, so keep 2 or more."""
     log_every: int = 10
     """Steps between lines of metrics."""
     validate_every: int = 1
