@@ -11,6 +11,7 @@ import json
 import pathlib
 import pickle
 import re
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,11 @@ STATISTICS = ("sentinel2_l1c", "sentinel2_l2a")
 """Entries of the published ``data_…_band_stats.json``; each has ``mean`` and ``std`` of the 13 bands."""
 _HARMLESS: list[Callable[..., object] | tuple[Callable[..., object], str]] = [argparse.Namespace, pathlib.PosixPath]
 """What a published checkpoint holds beside tensors: the arguments it was trained with. Nothing else is unpickled."""
+_UNREADABLE = (
+    *(OSError, EOFError, RuntimeError, pickle.UnpicklingError),
+    *(AttributeError, LookupError, struct.error, TypeError, ValueError),
+)
+"""What ``torch.load`` raises on files: the first ones by design, the others where it follows random bytes."""
 _STEM, _BLOCK_NAME = "encoder.stem.0.kernel", re.compile(r"encoder\.stages\.(\d)\.(\d+)\.")
 _REMEDY = "give an MP-MAE checkpoint with MMEarth's stem and decoders of depth 1"
 _BLOCK = {
@@ -123,8 +129,8 @@ def read(path: Path) -> Weights:
     try:
         with torch.serialization.safe_globals(_HARMLESS):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except _UNREADABLE as error:
+        reason = (str(error) or "end of file").splitlines()[0].partition(". ")[0]
         raise CheckpointError(f"{path} cannot be read ({reason}); give a checkpoint as MMEarth published it") from error
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise CheckpointError(f"{path} has no entry 'model'; give a pretraining checkpoint as MMEarth published it")

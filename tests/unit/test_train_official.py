@@ -17,7 +17,7 @@ import mmearth_train
 from mmearth_data.modalities import MODEL_INPUT_BANDS
 from mmearth_train.checkpoint import CheckpointError
 from mmearth_train.masking import split_patches
-from mmearth_train.official import convert, load_official
+from mmearth_train.official import convert, load_official, read
 from tests.train_batches import random_batch
 
 DEPTHS, WIDTHS = (2, 2, 6, 2), (40, 80, 160, 320)
@@ -314,6 +314,16 @@ def test_a_tensor_of_another_shape_is_named(name: str, shape: tuple[int, ...], e
 def test_what_is_no_tensor_is_named(small: Weights) -> None:
     with pytest.raises(CheckpointError, match=r"mask_token must be a tensor, not float; give "):
         convert({**small, "mask_token": 1.0}, Path("checkpoint-199.pth"))  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"a note\n", b"e\n", b"\x80\x02e", b"\x80\x02Vcaf\xe9\n", b"PK\x03\x04" + bytes(60)]
+)
+def test_what_is_no_checkpoint_is_refused_in_one_line(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint-199.pth"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"^.* cannot be read .*; give a checkpoint as MMEarth published it$"):
+        read(path)
 
 
 class Harmful:
