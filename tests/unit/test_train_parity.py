@@ -235,8 +235,10 @@ def patches_of(side: int, keep: int) -> tuple[np.ndarray, np.ndarray]:
         ("atto", 56, "reference", 7, 19),
         ("atto", 112, "default", 7, 8),
         ("atto", 112, "reference", 7, 8),
+        ("tiny", 56, "default", 2, 2),
         ("tiny", 56, "reference", 4, 6),
         ("tiny", 112, "default", 4, 6),
+        ("tiny", 112, "reference", 2, 2),
     ],
 )
 def test_encoder_loss_and_gradients_equal_the_per_site_definition(
