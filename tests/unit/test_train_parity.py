@@ -1,4 +1,7 @@
-"""The compact model against a per-site definition in float64 that shares nothing with it but weights and statistics.
+"""The compact model against a per-site definition in float64.
+
+They share weights, the specification (bands, patch, statistics, the tasks' widths) and the registry's classes and
+no-data; the features are also of the same normalised images.
 
 The definition keeps a table of occupied coordinates, as sparse convolution libraries do: a site is a coordinate, a
 convolution looks its neighbours up one by one, and what is not in the table does not exist.
