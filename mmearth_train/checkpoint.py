@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,8 @@ def write(path: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> Non
         finally:
             os.close(folder)
     except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()  # what is left of the room is wanted for other things
         raise CheckpointError(f"{path} cannot be written ({error.strerror}); make room, then use --resume") from error
 
 

@@ -3,31 +3,65 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 FILE_NAME = "metrics.jsonl"
 _TAIL_BYTES = 1 << 16
 
+_log = logging.getLogger(__name__)
+
+
+class MetricsError(RuntimeError):
+    """The metrics cannot be read or written; the message says why and what to do."""
+
 
 def append(out: Path, line: dict[str, Any]) -> None:
-    """Add one line; it is on its way to the disk when this returns."""
-    with (out / FILE_NAME).open("a", encoding="utf-8") as file:
+    """Add one line; it is on its way to the disk when this returns. MetricsError where there is no room for it."""
+    with _explained(out), (out / FILE_NAME).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line, allow_nan=False) + "\n")
 
 
 def rewind(out: Path, step: int) -> None:
-    """Drop the lines after ``step``, which a resumed run writes again, and a torn last one."""
+    """Drop the lines after ``step``, which a resumed run writes again, and a torn last one.
+
+    Damaged ones are dropped with a warning. Raises MetricsError where it cannot be done; the file is then as it was.
+    """
     path = out / FILE_NAME
     if not path.is_file():
         return
-    kept = []
-    for text in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if text.endswith("\n") and json.loads(text)["step"] <= step:
-            kept.append(text)
-    temporary = path.with_name(f"{FILE_NAME}.tmp")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    temporary.replace(path)
+    with _explained(out):
+        kept = [text for text in path.read_bytes().splitlines(keepends=True) if _until(path, text, step)]
+        temporary = path.with_name(f"{FILE_NAME}.tmp")
+        with temporary.open("wb") as file:
+            file.writelines(kept)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+def _until(path: Path, text: bytes, step: int) -> bool:
+    """Whether a line is whole and not of a later step."""
+    if not text.endswith(b"\n"):
+        return False
+    try:
+        return int(json.loads(text)["step"]) <= step
+    except (ValueError, TypeError, KeyError):
+        _log.warning("%s has a damaged line, which is left out: %.60r", path, text)
+        return False
+
+
+@contextmanager
+def _explained(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or error
+        raise MetricsError(f"{out / FILE_NAME} cannot be kept ({why}); mend that, then use --resume") from error
 
 
 def last(out: Path, split: str) -> dict[str, Any] | None:

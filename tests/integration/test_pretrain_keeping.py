@@ -244,6 +244,14 @@ def test_where_checkpoints_cannot_be_looked_for_nothing_starts_anew(store: Path,
     assert contents(out) == before
 
 
+def test_a_checkpoint_that_finds_no_room_leaves_nothing_behind_and_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "step-00000001.safetensors"
+    (tmp_path / f"{path.name}.{os.getpid()}.tmp").symlink_to("/dev/full")
+    with pytest.raises(CheckpointError, match=r"cannot be written \(No space left .*\); make room, then use --resume$"):
+        checkpoint.write(path, {"a": torch.zeros(3)}, {})
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_process_that_does_not_write_keeps_nothing_of_what_it_hands_over(tmp_path: Path) -> None:
     """Processes of one machine share its memory. Tensors on the meta device have no values: to copy one is an error."""
     layer = torch.nn.Linear(3, 2, device="meta")
