@@ -11,7 +11,8 @@ import hashlib
 import json
 import logging
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -161,33 +162,47 @@ def save_run(
     header |= {"origin": json.dumps(origin or {}), "best": json.dumps(best and asdict(best))}
     write(path, tensors, header)
     link_best(out, best)
-    for old in [saved for saved in found(out) if saved <= path][:-keep]:
-        if best is None or old != _path(out, best.step):
-            old.unlink(missing_ok=True)
-    for aside in path.parent.glob(f"step-*.safetensors{ASIDE}"):
-        if aside.with_name(aside.name.removesuffix(ASIDE)) <= path:
-            aside.unlink(missing_ok=True)
+    with _tidying(out):
+        for old in [saved for saved in found(out) if saved <= path][:-keep]:
+            if best is None or old != _path(out, best.step):
+                old.unlink(missing_ok=True)
+        for aside in path.parent.glob(f"step-*.safetensors{ASIDE}"):
+            if aside.with_name(aside.name.removesuffix(ASIDE)) <= path:
+                aside.unlink(missing_ok=True)
     return path
+
+
+@contextmanager
+def _tidying(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or error
+        raise CheckpointError(
+            f"{out / FOLDER} cannot be kept in order ({why}); mend that, then use --resume"
+        ) from error
 
 
 def link_best(out: Path, best: Best | None) -> None:
     """Let the link lead to the best checkpoint; without one that is still there, let there be no link."""
     link = out / FOLDER / BEST
     path = _path(out, best.step) if best is not None else None
-    if path is None or not path.is_file():
-        link.unlink(missing_ok=True)
-        return
-    temporary = link.with_name(f"{BEST}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(path.name)
-    temporary.replace(link)
+    with _tidying(out):
+        if path is None or not path.is_file():
+            link.unlink(missing_ok=True)
+            return
+        temporary = link.with_name(f"{BEST}.{os.getpid()}.tmp")
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(path.name)
+        temporary.replace(link)
 
 
 def set_aside(out: Path, step: int) -> None:
     """Rename what follows the newest intact checkpoint, that of ``step``: nothing is lost, and nothing counts it."""
     for path in found(out):
         if path > _path(out, step):
-            aside = path.rename(path.with_name(path.name + ASIDE))
+            with _tidying(out):
+                aside = path.rename(path.with_name(path.name + ASIDE))
             logger.warning("%s is kept as %s until the run has saved as late a step", path, aside.name)
 
 
@@ -219,8 +234,9 @@ def found(out: Path) -> list[Path]:
 
 def clear_unfinished(out: Path) -> None:
     """Remove what a run that was killed while writing left behind."""
-    for path in (out / FOLDER).glob("*.tmp"):
-        path.unlink()
+    with _tidying(out):
+        for path in (out / FOLDER).glob("*.tmp"):
+            path.unlink()
 
 
 def latest(out: Path) -> Checkpoint | None:

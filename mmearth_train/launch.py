@@ -73,7 +73,7 @@ def launch(train: Train, config: PretrainConfig, processes: int, stop: Stop | No
                 workers.append(worker)
                 outcomes.append(receiver)
             if asked:
-                Console(stderr=True).print("stopped before all processes were started; continue with --resume")
+                Console(stderr=True).print("stopped before training began; continue with --resume")
                 raise ended_by(asked[0])
             return _outcome(workers, outcomes, found)
     finally:
@@ -84,6 +84,7 @@ def launch(train: Train, config: PretrainConfig, processes: int, stop: Stop | No
         for worker in workers:
             worker.join(max(0.0, deadline - time.monotonic()))
             worker.kill()
+            worker.join()
 
 
 def _work(train: Train, config: PretrainConfig, rank: int, world: int, port: int, outcome: Connection) -> None:

@@ -16,12 +16,12 @@ _TAIL_BYTES = 1 << 16
 _log = logging.getLogger(__name__)
 
 
-class MetricsError(RuntimeError):
-    """The metrics cannot be read or written; the message says why and what to do."""
+class MetricsWriteError(RuntimeError):
+    """The metrics cannot be written, or read to be written anew; the message says why and what to do."""
 
 
 def append(out: Path, line: dict[str, Any]) -> None:
-    """Add one line; it is on its way to the disk when this returns. MetricsError where there is no room for it."""
+    """Add one line; it is on its way to the disk when this returns. MetricsWriteError where there is no room for it."""
     with _explained(out), (out / FILE_NAME).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line, allow_nan=False) + "\n")
 
@@ -29,7 +29,7 @@ def append(out: Path, line: dict[str, Any]) -> None:
 def rewind(out: Path, step: int) -> None:
     """Drop the lines after ``step``, which a resumed run writes again, and a torn last one.
 
-    Damaged ones are dropped with a warning. Raises MetricsError where it cannot be done; the file is then as it was.
+    Damaged ones are dropped with a warning. Raises MetricsWriteError where that fails; the file is then as it was.
     """
     path = out / FILE_NAME
     if not path.is_file():
@@ -48,11 +48,20 @@ def _until(path: Path, text: bytes, step: int) -> bool:
     """Whether a line is whole and not of a later step."""
     if not text.endswith(b"\n"):
         return False
-    try:
-        return int(json.loads(text)["step"]) <= step
-    except (ValueError, TypeError, KeyError):
+    line = _parsed(text)
+    if line is None:
         _log.warning("%s has a damaged line, which is left out: %.60r", path, text)
-        return False
+    return line is not None and line["step"] <= step
+
+
+def _parsed(text: bytes) -> dict[str, Any] | None:
+    """A line, or None for one that is damaged."""
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return None
+    sound = isinstance(line, dict) and isinstance(line.get("split"), str) and isinstance(line.get("step"), int)
+    return line if sound else None
 
 
 @contextmanager
@@ -61,7 +70,7 @@ def _explained(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         why = error.strerror or error
-        raise MetricsError(f"{out / FILE_NAME} cannot be kept ({why}); mend that, then use --resume") from error
+        raise MetricsWriteError(f"{out / FILE_NAME} cannot be kept ({why}); mend that, then use --resume") from error
 
 
 def last(out: Path, split: str) -> dict[str, Any] | None:
@@ -74,8 +83,7 @@ def last(out: Path, split: str) -> dict[str, Any] | None:
         file.seek(start)
         texts = file.read().splitlines(keepends=True)
     for text in reversed(texts[1:] if start else texts):
-        if text.endswith(b"\n"):
-            line: dict[str, Any] = json.loads(text)
-            if line["split"] == split:
-                return line
+        line = _parsed(text) if text.endswith(b"\n") else None
+        if line is not None and line["split"] == split:
+            return line
     return None

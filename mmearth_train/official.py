@@ -39,7 +39,7 @@ _HARMLESS: list[Callable[..., object] | tuple[Callable[..., object], str]] = [ar
 """What a published checkpoint holds beside tensors: the arguments it was trained with. Nothing else is unpickled."""
 _UNREADABLE = (
     *(OSError, EOFError, RuntimeError, pickle.UnpicklingError),
-    *(AttributeError, LookupError, struct.error, TypeError, ValueError),
+    *(AssertionError, AttributeError, LookupError, struct.error, TypeError, ValueError),
 )
 """What ``torch.load`` raises on files: the first ones by design, the others where it follows random bytes."""
 _STEM, _BLOCK_NAME = "encoder.stem.0.kernel", re.compile(r"encoder\.stages\.(\d)\.(\d+)\.")
@@ -142,7 +142,7 @@ def read_statistics(path: Path) -> Scaling:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         rows = [[[float(x) for x in content[level][key]] for level in STATISTICS] for key in ("mean", "std")]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise CheckpointError(
             f"{path} is not readable as band statistics ({error!r}); give data_…_band_stats.json of the data's release"
         ) from error

@@ -105,6 +105,7 @@ def _last(config: PretrainConfig, settings: Settings, spec: ModelSpec, console: 
             raise CheckpointError(f"every checkpoint in {out} is damaged; start again with another --out")
         console.print(f"no checkpoint in {out} yet: starting anew")
         metrics.rewind(out, -1)
+        checkpoint.link_best(out, None)
         return None
     for name, value in settings.items():
         # One of an older version may not say everything.

@@ -50,7 +50,7 @@ def read_metrics(run: Path) -> Metrics | None:
     if not file.is_file():
         return None
     found: dict[str, dict[int, dict[str, Any]]] = {"train": {}, "val": {}}
-    for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(keepends=True), start=1):
+    for number, text in enumerate(file.read_text("utf-8", "replace").splitlines(keepends=True), start=1):
         if not text.endswith("\n"):
             break
         try:
@@ -58,7 +58,7 @@ def read_metrics(run: Path) -> Metrics | None:
             found[line["split"]][int(line["step"])] = line
         except (ValueError, KeyError, TypeError) as error:
             raise MetricsError(
-                f"{file} line {number} is not a metrics line ({error}); pretrain into a new --out"
+                f"{file} line {number} is not a metrics line ({error}); resuming the run leaves it out"
             ) from error
     return Metrics(*([lines[step] for step in sorted(lines)] for lines in (found["train"], found["val"])))
 

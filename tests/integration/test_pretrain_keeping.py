@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from mmearth_train import checkpoint, resume
-from mmearth_train.checkpoint import ASIDE, BEST, FOLDER, CheckpointError
+from mmearth_train.checkpoint import ASIDE, BEST, FOLDER, Best, CheckpointError
 from mmearth_train.config import PretrainConfig
 from mmearth_train.distributed import ALONE
 from mmearth_train.failures import DivergedError, GpuMemoryError
@@ -250,6 +250,15 @@ def test_a_checkpoint_that_finds_no_room_leaves_nothing_behind_and_says_what_to_
     with pytest.raises(CheckpointError, match=r"cannot be written \(No space left .*\); make room, then use --resume$"):
         checkpoint.write(path, {"a": torch.zeros(3)}, {})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_kept_in_order_is_said_in_a_line(tmp_path: Path) -> None:
+    folder = tmp_path / FOLDER
+    (folder / f"{BEST}.{os.getpid()}.tmp").mkdir(parents=True)
+    (folder / "step-00000001.safetensors").touch()
+    for act in (lambda: checkpoint.link_best(tmp_path, Best(1, 0.5)), lambda: checkpoint.clear_unfinished(tmp_path)):
+        with pytest.raises(CheckpointError, match=r"checkpoints cannot be kept in order \(.+\); mend that, then use"):
+            act()
 
 
 def test_a_process_that_does_not_write_keeps_nothing_of_what_it_hands_over(tmp_path: Path) -> None:

@@ -169,6 +169,4 @@ def test_asked_while_processes_are_started_it_starts_no_more_of_them(
     for process in processes:
         process.join(20)  # the system takes its time over one that was killed
         assert not process.is_alive()
-    assert "stopped before all processes were started; continue with --resume" in " ".join(
-        capsys.readouterr().err.split()
-    )
+    assert "stopped before training began; continue with --resume" in " ".join(capsys.readouterr().err.split())

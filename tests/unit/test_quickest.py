@@ -71,12 +71,21 @@ def test_a_way_that_finds_something_else_than_the_first_is_left_alone(caplog: py
         calls.append("rounded")
         return (2 * x).bfloat16()
 
+    def lost(x: Tensor) -> Tensor:
+        return x * torch.nan
+
     x = torch.rand(50)
-    found = quickest((way(calls, "slow", lambda x: True), wrong, rounded), x)
+    found = quickest((way(calls, "slow", lambda x: True), wrong, lost, rounded), x)
     assert found.dtype == torch.bfloat16
     assert torch.equal(found, (2 * x).bfloat16())
-    (message,) = caplog.messages
-    assert "wrong cannot be used here (it computes something else than" in message
+    assert [message.partition(" ")[0].rpartition(".")[2] for message in caplog.messages] == ["wrong", "lost"]
+    assert all("(it computes something else than" in message for message in caplog.messages)
+
+
+def test_data_that_is_not_finite_says_nothing_about_a_way(caplog: pytest.LogCaptureFixture) -> None:
+    ways = (way([], "slow", lambda x: True), way([], "quick"))
+    assert quickest(ways, torch.full((2, 7), torch.inf)).isinf().all()
+    assert not caplog.messages
 
 
 def test_a_gpu_is_waited_for_after_each_trial_and_never_while_a_graph_is_recorded(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mmearth_train import metrics
-from mmearth_train.metrics import FILE_NAME, MetricsError
+from mmearth_train.metrics import FILE_NAME, MetricsWriteError
 
 
 def lines(out: Path) -> list[tuple[str, int]]:
@@ -25,16 +25,25 @@ def test_later_lines_a_torn_one_and_damaged_ones_are_dropped_the_last_with_a_war
     texts = path.read_bytes().splitlines(keepends=True)
     texts[1] = b"\0\0\xff\0\n"  # as a machine that lost its power may leave it
     path.write_bytes(b"".join(texts) + b'{"split": "train", "st')
+    assert metrics.last(tmp_path, "val") == {"split": "val", "step": 8}
     metrics.rewind(tmp_path, 6)
     assert lines(tmp_path) == [("train", 2), ("train", 4), ("val", 4), ("train", 6), ("val", 6)]
     (message,) = caplog.messages
     assert f"{path} has a damaged line, which is left out" in message
     assert metrics.last(tmp_path, "val") == {"split": "val", "step": 6}
+    with path.open("a") as file:
+        file.write('{"split": "val", "step": Infinity}\n[1]\nxx\n')
+    assert metrics.last(tmp_path, "val") == {"split": "val", "step": 6}
+    metrics.rewind(tmp_path, 6)
+    assert len(lines(tmp_path)) == 5
+    assert len(caplog.messages) == 4
 
 
 def test_a_full_disk_is_said_in_a_line_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).symlink_to("/dev/full")
-    with pytest.raises(MetricsError, match=r"metrics.jsonl cannot be kept \(No space left .*\); mend that, then use"):
+    with pytest.raises(
+        MetricsWriteError, match=r"metrics.jsonl cannot be kept \(No space left .*\); mend that, then use"
+    ):
         metrics.append(tmp_path, {"split": "train", "step": 1})
 
 
@@ -42,6 +51,6 @@ def test_a_rewinding_that_fails_leaves_the_metrics_as_they_were(tmp_path: Path) 
     for step in (1, 2):
         metrics.append(tmp_path, {"split": "train", "step": step})
     (tmp_path / f"{FILE_NAME}.tmp").symlink_to("/dev/full")
-    with pytest.raises(MetricsError, match="No space left"):
+    with pytest.raises(MetricsWriteError, match="No space left"):
         metrics.rewind(tmp_path, 1)
     assert lines(tmp_path) == [("train", 1), ("train", 2)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -322,6 +323,18 @@ def test_what_is_no_tensor_is_named(small: Weights) -> None:
 def test_what_is_no_checkpoint_is_refused_in_one_line(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint-199.pth"
     path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"^.* cannot be read .*; give a checkpoint as MMEarth published it$"):
+        read(path)
+
+
+def test_a_wrong_byte_in_the_older_format_is_said_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint-199.pth"
+    torch.save({"model": {"a": torch.zeros(3)}}, path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    keys = [found.start(1) for found in re.finditer(rb"X..\0\0(\d{6,})q", content)]
+    assert len(keys) == 2  # where the tensor is, and in the list of what follows
+    other = b"1" if content[keys[1]] != ord("1") else b"2"
+    path.write_bytes(content[: keys[1]] + other + content[keys[1] + 1 :])
     with pytest.raises(CheckpointError, match=r"^.* cannot be read .*; give a checkpoint as MMEarth published it$"):
         read(path)
 
