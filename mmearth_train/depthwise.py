@@ -69,8 +69,8 @@ def grid_weight_gradient(x: Tensor, grad: Tensor, visible: Tensor, side: int, ke
 
 def _convolutions(x: Tensor, weight: Tensor, side: int) -> Sequence[Convolution]:
     """Every way to convolve such sites."""
-    own = _kernels("depthwise_gpu") if x.is_cuda else None
-    return (convolve_grid, own.convolve) if own and own.takes(x, side, weight.shape[-1]) else (convolve_grid,)
+    own = _gpu_kernels(x, weight, side)
+    return (convolve_grid, own.convolve) if own else (convolve_grid,)
 
 
 def _weight_gradients(x: Tensor, weight: Tensor, side: int) -> Sequence[WeightGradient]:
@@ -78,12 +78,14 @@ def _weight_gradients(x: Tensor, weight: Tensor, side: int) -> Sequence[WeightGr
     if not x.is_cuda:
         known = _kernels("depthwise_cpu")
         return (known.weight_gradient if known else grid_weight_gradient,)
-    own = _kernels("depthwise_gpu")
-    return (
-        (grid_weight_gradient, own.weight_gradient)
-        if own and own.takes(x, side, weight.shape[-1])
-        else (grid_weight_gradient,)
-    )
+    own = _gpu_kernels(x, weight, side)
+    return (grid_weight_gradient, own.weight_gradient) if own else (grid_weight_gradient,)
+
+
+def _gpu_kernels(x: Tensor, weight: Tensor, side: int) -> ModuleType | None:
+    """Those for a GPU, where x is on one and they are made for such sites."""
+    own = _kernels("depthwise_gpu") if x.is_cuda else None
+    return own if own and own.takes(x, side, weight.shape[-1]) else None
 
 
 @cache

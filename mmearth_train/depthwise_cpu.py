@@ -31,7 +31,7 @@ def weight_gradient(
     side: int,
     kernel: int,
 ) -> Float[Tensor, "C 1 k k"]:
-    """Gradient (C, 1, k, k) from contiguous sites and their gradient (N, K, s, t, C), in float32 or float64.
+    """Gradient (C, 1, k, k), in float32 or float64, from sites and that of what they were convolved to (N, K, s, t, C).
 
     Samples are shared among torch's threads; the sums depend on how many there are by rounding alone.
     """

@@ -29,8 +29,9 @@ CHANNELS = 64
 PROGRAMS = 2048
 """Of a launch for it, at most: several for each multiprocessor of any GPU."""
 
-# ``visible`` may be a view of any row of a batch, and ``rows`` any number: neither is a reason to compile anew.
 LAUNCH = {"num_warps": LANES // 32, "enable_fp_fusion": True}
+# ``visible`` may be a view of any row of a batch, and ``rows`` any number: neither is a reason to compile anew.
+ONCE = {"do_not_specialize": ["rows"], "do_not_specialize_on_alignment": ["visible"]}
 
 
 def takes(x: Tensor, side: int, kernel: int) -> bool:
@@ -113,7 +114,7 @@ def _window(
     return (row // (K * S * S) * width + y) * width + x
 
 
-@triton.jit(do_not_specialize=["rows"], do_not_specialize_on_alignment=["visible"])
+@triton.jit(**ONCE)
 def _number(
     visible: tl.tensor,
     row_at: tl.tensor,
@@ -131,7 +132,7 @@ def _number(
     tl.store(row_at + window + PAD * (SIDE * S + 2 * PAD) + PAD, row, mask=inside)
 
 
-@triton.jit(do_not_specialize=["rows"], do_not_specialize_on_alignment=["visible"])
+@triton.jit(**ONCE)
 def _convolve(
     x: tl.tensor,
     weight: tl.tensor,
@@ -176,7 +177,7 @@ def _convolve(
         tl.store(place, totals[site].to(out.dtype.element_ty), mask=inside[:, None])
 
 
-@triton.jit(do_not_specialize=["rows"], do_not_specialize_on_alignment=["visible"])
+@triton.jit(**ONCE)
 def _correlate(
     x: tl.tensor,
     grad: tl.tensor,
