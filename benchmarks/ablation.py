@@ -5,8 +5,8 @@
 On the emulated Earth, alone on a small machine: one store of MMEarth's modalities and the downstream ones; four arms
 (sentinel2 alone, pixel, image, all) with three seeds each, the same tiles, steps and initial weights in every arm;
 probes on geographic blocks beside the untrained encoders they began as and band means. Writes OUT/ablation.json and
-OUT/ablation.md. Killed at any moment and started again it carries on: locations, shards, steps and runs that are done
-stay done.
+OUT/ablation.md, which say what code trained and probed, and on which Earth. Killed at any moment and started again it
+carries on: locations, shards, steps and runs that are done stay done.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks import ablation_tables
+from benchmarks.ablation_code import note_code, of_other_code, trained_by
 from flows.cli import exit_with
 from flows.emulated import emulator_beside
 from flows.server import prefect_server
@@ -56,6 +57,8 @@ TRAINING: dict[str, Any] = {"preset": "demo", "batch_size": 8, "base_rate": 2.4e
 TASKS = ("water_share", "water_present", "built_share", "built_present")
 LOG = "log.txt"
 SETTINGS = "settings.json"
+RESULT = "ablation.json"
+PAGE = "ablation.md"
 SAVING_SECONDS = 60.0
 _POLL_SECONDS = 1.0
 
@@ -170,6 +173,7 @@ def _pretrain(config: PretrainConfig) -> None:
             os.dup2(log.fileno(), stream)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _wait_for_folder(config.out)
+    note_code(config.out)
     pretrain(config)
 
 
@@ -223,8 +227,8 @@ def earth() -> str:
     return total.hexdigest()[:16]
 
 
-def adopt(settings: AblationSettings) -> None:
-    """Keep what the folder's tiles and runs depend on; RunError where those it holds are of something else."""
+def adopt(settings: AblationSettings) -> dict[str, Any]:
+    """Keep what the folder's tiles and runs depend on and return it; RunError where those it holds are of another."""
     out, file = settings.out, settings.out / SETTINGS
     out.mkdir(parents=True, exist_ok=True)
     asked = {name: getattr(settings, name) for name in FIXED}
@@ -234,7 +238,7 @@ def adopt(settings: AblationSettings) -> None:
         partial = file.with_name(f".{SETTINGS}.{os.getpid()}")
         partial.write_text(json.dumps({**asked, "earth": earth(), "training": TRAINING}) + "\n")
         partial.replace(file)
-    made = json.loads(file.read_text())
+    made: dict[str, Any] = json.loads(file.read_text())
     for name, value in asked.items():
         if made[name] != value:
             option = name.replace("_", "-")
@@ -255,6 +259,7 @@ def adopt(settings: AblationSettings) -> None:
             raise RunError(
                 f"{run} is no run of this ablation but would be probed like one; move it out of {run.parent}"
             )
+    return made
 
 
 def _seed(run: Path) -> int | None:
@@ -265,11 +270,12 @@ def _seed(run: Path) -> int | None:
 
 def main(settings: AblationSettings) -> int:
     """Collect, train, probe, and write what came out; returns the exit code."""
-    adopt(settings)
-    store = settings.out / "store.zarr"
-    jobs = [
-        Job(arm, seed, settings.out / "runs" / arm / f"seed-{seed}") for seed in range(settings.seeds) for arm in ARMS
-    ]
+    out = settings.out
+    made, mixed = adopt(settings), of_other_code(out)
+    if mixed:
+        sys.stderr.write(f"make ablation: {mixed}\n")
+    store = out / "store.zarr"
+    jobs = [Job(arm, seed, out / "runs" / arm / f"seed-{seed}") for seed in range(settings.seeds) for arm in ARMS]
     marks = [(time.monotonic(), sum(os.times()[:4]))]
     collect(settings, store)
     marks.append((time.monotonic(), sum(os.times()[:4])))
@@ -281,13 +287,27 @@ def main(settings: AblationSettings) -> int:
         name: {"wall": after[0] - before[0], "cpu": after[1] - before[1]}
         for name, (before, after) in zip(("collect", "train", "probe"), pairwise(marks), strict=True)
     }
-    found = ablation_tables.summarise(evaluation, store, {arm: [j.out for j in jobs if j.arm == arm] for arm in ARMS})
+    runs = {arm: [job.out for job in jobs if job.arm == arm] for arm in ARMS}
     asked = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(settings).items()}
-    document = {"settings": asked, "seconds_since_this_start": spent, **found}
-    (settings.out / "ablation.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+    document = {
+        "settings": asked,
+        "earth": made["earth"],
+        "code": {
+            "trained_by": {arm: [trained_by(run) for run in own] for arm, own in runs.items()},
+            "probed_by": evaluation.code,
+        },
+        "seconds_since_this_start": spent,
+        **ablation_tables.summarise(evaluation, store, runs),
+    }
+    (out / RESULT).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
     text = ablation_tables.markdown(document)
-    (settings.out / "ablation.md").write_text(text)
-    sys.stdout.write(text)
+    (out / PAGE).write_text(text)
+    minutes = {name: own["wall"] / 60 for name, own in spent.items()}
+    sys.stdout.write(
+        f"{text}\nThis page is {out / PAGE}, every number behind it {out / RESULT}. Since this start: "
+        f"{minutes['collect']:.1f} minutes of collecting, {minutes['train']:.1f} of training, "
+        f"{minutes['probe']:.1f} of probes.\n"
+    )
     return 0
 
 

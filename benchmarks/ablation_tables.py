@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,11 @@ PROTOCOLS = ("linear", "knn")
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:
-    """Mean and standard deviation (of a sample) of one value per seed."""
+    """Mean and standard deviation of one value per seed.
+
+    The deviation is that of a sample (n − 1): it estimates how far another seed would lie from these. An evaluation's
+    own ``std`` describes the seeds it has (n) and is smaller, for three by a factor of √⅔.
+    """
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
     return {"mean": statistics.fmean(values), "std": deviation, "seeds": list(values)}
 
@@ -145,6 +150,20 @@ def _scores_of(found: Mapping[str, Any], protocol: str) -> list[str]:
     ]
 
 
+def _made_by(found: Mapping[str, Any]) -> str:
+    """Which versions of the trainer the figures are of, and which Earth; a reader can then tell two pages apart."""
+    versions = [versions for own in found["code"]["trained_by"].values() for versions in own]
+    runs = Counter(" then ".join(one) for one in versions)
+    trained = ", ".join(f"{version} ({count} run{'s'[: count != 1]})" for version, count in runs.items())
+    said = (
+        f"Trained by mmearth_train {trained}, probed by {found['code']['probed_by']}, on the emulated Earth "
+        f"{found['earth']} (digests of their sources)."
+    )
+    if len({version for one in versions for version in one}) == 1:
+        return said
+    return f"{said} **Not by one version**: if what it trains has changed, arms and seeds differ by that too."
+
+
 def markdown(found: Mapping[str, Any]) -> str:
     """The result as a page."""
     asked = found["settings"]
@@ -155,8 +174,9 @@ def markdown(found: Mapping[str, Any]) -> str:
         "# Ablation of pretext tasks",
         f"World {asked['world']}, {found['tiles']} tiles of {asked['tile_size']} px in {found['blocks']} blocks of "
         f"100 km; atto, {' or '.join(map(str, found['steps']))} steps ({asked['epochs']} epochs of the train split), "
-        f"seeds 0 to {asked['seeds'] - 1}. Mean ± standard deviation over seeds; a seed is a pretraining run and an "
-        "assignment of blocks to five folds, the same ones for every encoder.",
+        f"seeds 0 to {asked['seeds'] - 1}. Mean ± standard deviation over seeds, of a sample (n − 1); a seed is a "
+        "pretraining run and an assignment of blocks to five folds, the same ones for every encoder.",
+        _made_by(found),
         "## Linear probe",
         *_scores_of(found, "linear"),
         "\\* The arm learned from land cover maps, which have a class of that name; the target itself is no pretext "

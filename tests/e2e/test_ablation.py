@@ -18,6 +18,7 @@ from mmearth_data.store import open_store
 from mmearth_train import metrics
 from mmearth_train.evaluate import load_evaluation
 from mmearth_train.pretrained import load_encoder
+from mmearth_train.resume import code_version
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 
@@ -46,6 +47,8 @@ def ablation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     again = subprocess.run(command(out), cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert "## Linear probe" in again.stdout
+    assert f"This page is {out / 'ablation.md'}, every number behind it {out / 'ablation.json'}." in again.stdout
+    assert "were not trained by this version" not in again.stderr
     assert done
     assert all(path.read_bytes() == content for path, content in done.items())
     assert all(path.stat().st_mtime_ns == at for path, at in commits.items())
@@ -90,6 +93,16 @@ def test_the_tables_are_the_evaluations_scores(ablation: Path) -> None:
     assert {"random", "band means", *ARMS} == set(found["effective_rank"])
     water = next(target for target in evaluation.targets if target.name == "water_present")
     assert found["targets"]["water_present"]["present"] == round(water.means[1] * water.tiles)
+
+
+def test_the_result_says_which_code_and_which_earth_it_is_of(ablation: Path) -> None:
+    found = json.loads((ablation / "ablation.json").read_text())
+    assert found["code"] == {
+        "trained_by": {arm: [[code_version()]] * SEEDS for arm in ARMS},
+        "probed_by": code_version(),
+    }
+    assert found["earth"] == json.loads((ablation / "settings.json").read_text())["earth"]
+    assert f"emulated Earth {found['earth']}" in (ablation / "ablation.md").read_text()
 
 
 def test_a_folder_keeps_the_settings_it_was_begun_with(ablation: Path) -> None:

@@ -12,7 +12,10 @@ import pytest
 
 from benchmarks import ablation
 from benchmarks.ablation import AblationSettings, adopt
+from benchmarks.ablation_code import FILE_NAME as CODE_FILE
+from benchmarks.ablation_code import note_code, of_other_code, trained_by
 from mmearth_data.emulator import world
+from mmearth_train import checkpoint, resume
 from mmearth_train.config import RunError
 from mmearth_train.evaluate import EvaluateConfig, Evaluation
 from mmearth_train.evaluate.results import save
@@ -108,6 +111,56 @@ def test_runs_that_were_trained_otherwise_are_refused(begun: AblationSettings, m
     monkeypatch.setitem(ablation.TRAINING, "batch_size", 4096)
     with pytest.raises(RunError, match=r"the runs in .+ are trained otherwise than this version does"):
         adopt(begun)
+
+
+def saved(run: Path) -> Path:
+    """The run with a checkpoint to go on from."""
+    (run / checkpoint.FOLDER).mkdir()
+    (run / checkpoint.FOLDER / "step-00000007.safetensors").touch()
+    return run
+
+
+def test_runs_of_other_code_are_kept_and_named(
+    begun: AblationSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A comment in the trainer makes another version: a folder is still carried on, with a line that says so."""
+    first, second, third = (begun.out / "runs" / "all" / f"seed-{seed}" for seed in range(3))
+    for run in (first, second):
+        note_code(run)
+        saved(run)
+    before = code_version()
+    assert of_other_code(begun.out) == ""
+    sources = tmp_path / "mmearth_train"
+    shutil.copytree(Path(resume.__file__).parent, sources, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(resume, "__file__", str(sources / "resume.py"))
+    assert of_other_code(begun.out) == ""
+    with (sources / "losses.py").open("a") as source:
+        source.write("# a comment\n")
+    now = code_version()
+    assert now != before
+    adopt(begun)
+    note_code(second)
+    note_code(saved(third))
+    assert of_other_code(begun.out) == (
+        f"3 of 3 runs in {begun.out / 'runs'} were not trained by this version alone ({now}) and are kept: "
+        f"all/seed-0 by {before}; all/seed-1 by {before} then {now}; all/seed-2 by unknown then {now}; "
+        "if what it trains has changed, remove them or choose another --out"
+    )
+    for run in (first, second, third):
+        shutil.rmtree(run / checkpoint.FOLDER)
+    assert of_other_code(begun.out) == "", "without a checkpoint a run starts anew"
+    note_code(second)
+    assert trained_by(second) == [now]
+
+
+def test_a_finished_run_of_an_unknown_version_is_named(begun: AblationSettings) -> None:
+    run = begun.out / "runs" / "all" / "seed-0"
+    (run / ablation.ENCODER_FILE).touch()
+    for content in (None, ""):
+        if content is not None:
+            (run / CODE_FILE).write_text(content)
+        assert trained_by(run) == ["unknown"]
+        assert "1 of 1 runs" in of_other_code(begun.out)
 
 
 @pytest.mark.parametrize("folder", ["store.zarr", "runs"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,24 +88,28 @@ def test_curves_are_scores_by_epoch_and_what_the_last_epoch_lost_in_training(tmp
     assert found["training"]["seeds"] == pytest.approx([(0.4 + 0.6) / 2] * 2)
 
 
+def document() -> dict[str, Any]:
+    return {
+        "settings": {"world": 0, "tile_size": 64, "epochs": 2, "seeds": 3},
+        "earth": "ea57",
+        "code": {"trained_by": {"pixel": [["aaaa"]] * 3, "image": [["aaaa"]] * 3}, "probed_by": "bbbb"},
+        "tiles": 40,
+        "blocks": 20,
+        "steps": [12],
+        "scores": scores(evaluation()),
+        "skipped": {"built_share": "all tiles are of one class"},
+        "targets": {"water_share": {"tiles": 40, "present": 9, "blocks": 7, "present_in_train": 6}},
+        "validation_loss_of_best_constant": {"pixel": {"aster": spread([0.3, 0.5])}, "image": {}},
+        "score_by_epoch": {
+            "pixel": {"0": spread([1.4, 1.6]), "2": spread([0.4, 0.5]), "training": spread([0.3, 0.3])},
+            "image": {"0": spread([1.0, 1.0]), "2": spread([0.9, 0.9])},
+        },
+        "effective_rank": {name: {"of": 320, **spread([2.0, 3.0, 4.0])} for name in SEEDS},
+    }
+
+
 def test_the_page_has_every_number_and_marks_what_was_seen() -> None:
-    page = markdown(
-        {
-            "settings": {"world": 0, "tile_size": 64, "epochs": 2, "seeds": 3},
-            "tiles": 40,
-            "blocks": 20,
-            "steps": [12],
-            "scores": scores(evaluation()),
-            "skipped": {"built_share": "all tiles are of one class"},
-            "targets": {"water_share": {"tiles": 40, "present": 9, "blocks": 7, "present_in_train": 6}},
-            "validation_loss_of_best_constant": {"pixel": {"aster": spread([0.3, 0.5])}, "image": {}},
-            "score_by_epoch": {
-                "pixel": {"0": spread([1.4, 1.6]), "2": spread([0.4, 0.5]), "training": spread([0.3, 0.3])},
-                "image": {"0": spread([1.0, 1.0]), "2": spread([0.9, 0.9])},
-            },
-            "effective_rank": {name: {"of": 320, **spread([2.0, 3.0, 4.0])} for name in SEEDS},
-        }
-    )
+    page = markdown(document())
     lines = page.splitlines()
     assert "| target | pixel | image | untrained | band means |" in lines
     assert "| water_share (R²) | 0.600 ± 0.100* | 0.400 ± 0.436 | 0.300 ± 0.100 | 0.250 ± 0.000 |" in lines
@@ -115,3 +120,21 @@ def test_the_page_has_every_number_and_marks_what_was_seen() -> None:
     assert "| training | 0.300 ± 0.000 |  |" in lines
     assert "| untrained | 320 | 3.00 ± 1.00 |" in lines
     assert "built_share is not scored: all tiles are of one class." in lines
+
+
+@pytest.mark.parametrize(
+    ("image", "trained", "mixed"),
+    [
+        ([["aaaa"]] * 3, "aaaa (6 runs)", False),
+        ([["aaaa"], ["aaaa"], ["cccc"]], "aaaa (5 runs), cccc (1 run)", True),
+        ([["aaaa", "cccc"]] * 3, "aaaa (3 runs), aaaa then cccc (3 runs)", True),
+    ],
+)
+def test_the_page_says_what_code_made_it_and_whether_that_is_one(
+    image: list[list[str]], trained: str, mixed: bool
+) -> None:
+    found = document()
+    found["code"]["trained_by"]["image"] = image
+    (line,) = [line for line in markdown(found).splitlines() if line.startswith("Trained by")]
+    assert f"mmearth_train {trained}, probed by bbbb, on the emulated Earth ea57 " in line
+    assert ("Not by one version" in line) == mixed
