@@ -39,7 +39,10 @@ def depthwise(x: Tensor, weight: Tensor, visible: Tensor, side: int) -> Tensor:
 
 @torch.library.custom_op("mmearth::depthwise_backward", mutates_args=())
 def depthwise_backward(grad: Tensor, x: Tensor, weight: Tensor, visible: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Gradients of the sites and of the weight; the former is a convolution by the kernel turned around."""
+    """Gradients of the sites (N, K, s, s, C) and of the weight (C, 1, k, k), given the result's, shaped as the sites.
+
+    The former is a convolution by the kernel turned around.
+    """
     grad = grad.contiguous()
     grad_x = quickest(_convolutions(x, weight, side), grad, weight.flip(2, 3), visible, side)
     grad_weight = quickest(_weight_gradients(x, weight, side), x, grad, visible, side, weight.shape[-1])
@@ -47,7 +50,10 @@ def depthwise_backward(grad: Tensor, x: Tensor, weight: Tensor, visible: Tensor,
 
 
 def convolve_grid(x: Tensor, weight: Tensor, visible: Tensor, side: int) -> Tensor:
-    """Of the grid of all sites, by oneDNN or cuDNN in channels_last."""
+    """As ``depthwise``, sites (N, K, s, s, C) in and out, by oneDNN or cuDNN in channels_last.
+
+    It convolves the grid of all sites, (N, C, side · s, side · s).
+    """
     sites = Sites(visible, side)
     grid = scatter(x, sites).permute(0, 3, 1, 2)
     y = functional.conv2d(grid, weight, padding=weight.shape[-1] // 2, groups=len(weight))
@@ -55,7 +61,10 @@ def convolve_grid(x: Tensor, weight: Tensor, visible: Tensor, side: int) -> Tens
 
 
 def grid_weight_gradient(x: Tensor, grad: Tensor, visible: Tensor, side: int, kernel: int) -> Tensor:
-    """By the same libraries, of the same grid."""
+    """The gradient (C, 1, k, k) of the weight, of sites and the result's gradient (N, K, s, s, C); k is ``kernel``.
+
+    By the same libraries, of the same grid.
+    """
     sites, c, pad = Sites(visible, side), x.shape[-1], kernel // 2
     grids = (scatter(values, sites).permute(0, 3, 1, 2) for values in (grad, x))
     like = x.new_empty((c, 1, kernel, kernel))

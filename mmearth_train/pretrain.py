@@ -165,7 +165,7 @@ class Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.model = MPMAE(self.spec)
-        self.shared = sharing.shares(config.weights, config.model, together)
+        self.shared = sharing.shared_out(config.weights, config.model, together)
         if self.shared:  # which places it block by block
             sharing.share(self.model, together, self.device)
         else:

@@ -23,7 +23,7 @@ LARGE = ("huge",)
 """Sizes whose weights are shared out unless one asks otherwise."""
 
 
-def shares(asked: Weights, size: str, together: Processes) -> bool:
+def shared_out(asked: Weights, size: str, together: Processes) -> bool:
     """Whether the processes share weights out; one alone has nobody to share with."""
     return together.world > 1 and (asked == "shared" or (asked == "auto" and size in LARGE))
 
@@ -44,14 +44,15 @@ def drop(model: nn.Module) -> None:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor; every process that holds a part of it must ask for it."""
+    """All of a tensor of any shape; every process that holds a part of it must ask for it."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def collected(tensors: Mapping[str, Tensor], *, keeps: bool) -> dict[str, Tensor]:
     """All of each tensor in the host's memory, one after the other; nothing in a process that only hands over its part.
 
-    Every process that holds a part must ask for the same tensors in the same order.
+    Shapes are those before anything was shared out. Every process that holds a part must ask for the same tensors in
+    the same order.
     """
     found = {}
     for name, tensor in tensors.items():
@@ -62,7 +63,7 @@ def collected(tensors: Mapping[str, Tensor], *, keeps: bool) -> dict[str, Tensor
 
 
 def own(tensor: Tensor) -> Tensor:
-    """What this process holds of a tensor."""
+    """What this process holds of a tensor: its rows (r, …) of a (R, …) that is shared out, or all of it."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 class Found(NamedTuple):
     """What a step saw: this process's sums and the counts of all, and the gradient's norm where it was asked for."""
 
-    sums: Tensor
-    counts: Tensor
-    gradient_norm: Tensor | None
+    sums: Float[Tensor, " T"]
+    counts: Integer[Tensor, " T"]
+    gradient_norm: Float[Tensor, ""] | None
 
 
 class Step:
@@ -94,7 +95,7 @@ class Step:
 
 
 @torch.no_grad()
-def valid_counts(model: MPMAE, batch: Batch) -> Tensor:
+def valid_counts(model: MPMAE, batch: Batch) -> Integer[Tensor, " T"]:
     """How many valid targets each task has in a batch (T,), without running the model."""
     counts = []
     for target in model.task_targets:

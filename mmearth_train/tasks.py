@@ -186,7 +186,10 @@ class Targets(nn.Module):
         return values if self.task.modality.scope == "image" else select_patches(values, masked, self.patch)
 
     def forward(self, batch: dict[str, Tensor], masked: Integer[Tensor, "N M"]) -> tuple[Tensor, Tensor | None]:
-        """Targets, and where they are valid; class indices carry that themselves (None)."""
+        """Targets, and where they are valid; class indices carry that themselves (None).
+
+        Both are (N, M, p, p, bands) of pixels and (N, bands) of images; class indices lack the last dimension.
+        """
         stored = self.stored(batch, masked)
         if isinstance(self.prepare, ClassIndex):
             return self.prepare(stored), None
@@ -196,13 +199,16 @@ class Targets(nn.Module):
         return losses.normalise_patches(values, valid) if self.task.per_patch else (values, valid)
 
     def compare(self, prediction: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Sum of the task's loss over valid targets, and their number; ``prediction`` is (…, width)."""
+        """Sum of the task's loss over valid targets, and their number, both (); targets are as ``forward`` makes them.
+
+        ``prediction`` is (N, M, width) for pixels, (N, width) for images.
+        """
         if valid is None:
             return losses.cross_entropy(prediction.reshape(*target.shape, self.task.outputs), target)
         return losses.squared_error(prediction.reshape(target.shape), target, valid)
 
     def compare_constant(self, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The same for the best prediction that ignores the image."""
+        """The same, both (), for the best prediction that ignores the image: ``Task.constant`` everywhere."""
         constant = torch.tensor(self.task.constant, device=target.device, dtype=torch.float32)
         if valid is None:
             return losses.cross_entropy(constant.log().expand(*target.shape, self.task.outputs), target)

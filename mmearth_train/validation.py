@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Integer
 from torch import Tensor
 
 from mmearth_train import sharing
@@ -77,8 +78,8 @@ class Validator:
         return Validation(_means(names, self._together.total(learnt)), self._constant)
 
 
-def constant_losses(model: MPMAE, batch: dict[str, Tensor], masked: Tensor) -> Losses:
-    """What each task's best constant loses on the targets of a batch."""
+def constant_losses(model: MPMAE, batch: dict[str, Tensor], masked: Integer[Tensor, "N M"]) -> Losses:
+    """What each task's best constant loses on the targets of a batch in the patches that are ``masked``, (T,) each."""
     pairs = [target.compare_constant(*target(batch, masked)) for target in model.task_targets]
     return Losses(torch.stack([s for s, _ in pairs]), torch.stack([c for _, c in pairs]))
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from mmearth_data.modalities import MODALITIES
 from mmearth_data.store import Store
 from mmearth_data.store.statistics import groups_of
-from mmearth_train.loader.order import Int, Piece, batch_sizes, pieces, shares, shuffled
+from mmearth_train.loader.order import Int, Piece, batch_sizes, pieces, share_bounds, shuffled
 from mmearth_train.loader.pipeline import Pipeline
 from mmearth_train.loader.ring import Ring
 from mmearth_train.loader.samples import Samples, Views
@@ -81,7 +81,7 @@ class Loader:
         self._threads = threads or min(MOST_THREADS, _processors())
         self.batches = -(-len(rows) // batch_size)
         self._sizes = batch_sizes(len(rows), self.batches)
-        cuts = shares(self._sizes, world)
+        cuts = share_bounds(self._sizes, world)
         self._samples = cuts[:, rank + 1] - cuts[:, rank]
         self._content = Samples(store, self._names, crop, scaling, self._decoded_bytes() <= memory_bytes)
         self._planner = ThreadPoolExecutor(1, "mmearth-planner")

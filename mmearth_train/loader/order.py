@@ -58,7 +58,7 @@ def batch_sizes(rows: int, batches: int) -> Int:
     return np.full(batches, rows // batches) + (np.arange(batches) < rows % batches)
 
 
-def shares(sizes: Int, parts: int) -> Int:
+def share_bounds(sizes: Int, parts: int) -> Int:
     """Where the equal contiguous shares of batches of these sizes begin and end, (batches, parts + 1)."""
     return sizes[:, None] * np.arange(parts + 1) // parts
 
@@ -78,7 +78,7 @@ def shuffled(
 
     lanes = int(np.clip(window_rows // rows_per_group, 1, LANES))
     window = max(1, window_rows // (rows_per_group * lanes))
-    lengths = np.diff(shares(sizes, lanes), axis=1)
+    lengths = np.diff(share_bounds(sizes, lanes), axis=1)
     lane = np.repeat(np.arange(lanes), lengths.sum(axis=0))
     place = place[by_group]
     first_place = place[np.minimum(np.searchsorted(lane, np.arange(lanes)), len(lane) - 1)]
@@ -99,7 +99,7 @@ def pieces(order: Int, sizes: Int, first: int, *, rank: int, world: int, rows_pe
 
     ``span`` bounds the batches between a piece's first and last row: a group that comes again later is read again.
     """
-    cuts = shares(sizes, world)[:, rank : rank + 2]
+    cuts = share_bounds(sizes, world)[:, rank : rank + 2]
     counts = np.where(np.arange(len(sizes)) < first, 0, cuts[:, 1] - cuts[:, 0])
     batch = np.repeat(np.arange(len(sizes)), counts)
     place = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)

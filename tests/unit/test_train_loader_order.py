@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mmearth_train.loader.order import batch_sizes, pieces, shares, shuffled
+from mmearth_train.loader.order import batch_sizes, pieces, share_bounds, shuffled
 
 GROUP = 32
 
@@ -38,7 +38,7 @@ def test_processes_share_out_every_batch_in_order(
     first = data.draw(st.integers(0, batches))
     whole = np.split(order, np.cumsum(sizes)[:-1])
     for number, batch in enumerate(whole):
-        dealt = [np.full(count, -1) for count in np.diff(shares(sizes, world)[number])]
+        dealt = [np.full(count, -1) for count in np.diff(share_bounds(sizes, world)[number])]
         assert max(map(len, dealt)) - min(map(len, dealt)) <= 1
         for rank, share in enumerate(dealt):
             for piece in pieces(order, sizes, first, rank=rank, world=world, rows_per_group=GROUP, span=3):
