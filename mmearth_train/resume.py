@@ -18,6 +18,7 @@ from mmearth_train.checkpoint import Checkpoint, CheckpointError
 from mmearth_train.config import PretrainConfig, RunError
 from mmearth_train.distributed import Processes
 from mmearth_train.model import ModelSpec
+from mmearth_train.pretrained import FILE_NAME as ENCODER_FILE
 from mmearth_train.schedule import Recipe
 from mmearth_train.tasks import pretext_names
 from mmearth_train.variant import Variant
@@ -103,6 +104,8 @@ def _last(config: PretrainConfig, settings: Settings, spec: ModelSpec, console: 
     if last is None:
         if checkpoint.found(out):
             raise CheckpointError(f"every checkpoint in {out} is damaged; start again with another --out")
+        if (out / ENCODER_FILE).exists():
+            raise RunError(f"{out} holds the encoder of a run whose checkpoints are gone; choose another --out")
         console.print(f"no checkpoint in {out} yet: starting anew")
         metrics.rewind(out, -1)
         checkpoint.link_best(out, None)

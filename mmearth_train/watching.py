@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,6 +18,8 @@ from mmearth_train.boards import Board
 from mmearth_train.model import INPUT, MPMAE
 from mmearth_train.reconstruct import reconstruct_with
 
+_log = logging.getLogger(__name__)
+
 SHOWN = 4
 """Tiles in a picture of reconstructions."""
 _RGB = tuple(MODEL_INPUT_BANDS.index(band) for band in ("B4", "B3", "B2"))
@@ -26,25 +28,25 @@ _EMPTY = 0.5
 
 
 class Watch:
-    """Writes the metrics of a run into its folder and onto ``boards``; a context that leaves nothing unwritten."""
+    """Writes the metrics of a run into its folder and onto ``boards``; a context that leaves nothing unwritten.
+
+    A board that fails, on a full disk or without its service, is told of once and left alone: the run goes on.
+    """
 
     def __init__(self, out: Path, boards: Sequence[Board] = ()) -> None:
-        self._out, self._boards = out, boards
+        self._out, self._boards = out, list(boards)
 
     def __enter__(self) -> Watch:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        with ExitStack() as closing:
-            for board in self._boards:
-                closing.callback(board.close, failed=error is not None)
+        self._show(lambda board: board.close(failed=error is not None))
 
     def line(self, line: dict[str, Any]) -> None:
         """Write one line of metrics: losses by task under ``tasks``, numbers, and ``split`` and ``step``."""
         metrics.append(self._out, line)
         shown = figures(line)
-        for board in self._boards:
-            board.figures(line["step"], shown)
+        self._show(lambda board: board.figures(line["step"], shown))
 
     def pictures(self, step: int, model: MPMAE, store: Store, rows: NDArray[np.int64]) -> None:
         """Reconstructions of the first of ``rows``: a tile's input, then prediction and target of each task."""
@@ -53,8 +55,19 @@ class Watch:
         found = reconstruct_with(model, store, rows[:SHOWN])
         names = [key.removesuffix(".prediction") for key in found if key.endswith(".prediction")]
         shown = {f"reconstructions/{name}": _strips(found, name) for name in names}
-        for board in self._boards:
-            board.pictures(step, shown)
+        self._show(lambda board: board.pictures(step, shown))
+
+    def _show(self, write: Callable[[Board], None]) -> None:
+        for board in tuple(self._boards):
+            try:
+                write(board)
+            except Exception as error:  # noqa: BLE001 - each package has errors of its own, none worth a run
+                self._boards.remove(board)
+                said = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0]
+                why = said or type(error).__name__
+                _log.warning(
+                    "%s of %s stops here (%s); %s goes on", type(board).__name__, self._out, why, metrics.FILE_NAME
+                )
 
 
 def figures(line: dict[str, Any]) -> dict[str, float]:

@@ -17,7 +17,7 @@ import torch
 
 from mmearth_train import checkpoint, resume
 from mmearth_train.checkpoint import ASIDE, BEST, FOLDER, Best, CheckpointError
-from mmearth_train.config import PretrainConfig
+from mmearth_train.config import PretrainConfig, RunError
 from mmearth_train.distributed import ALONE
 from mmearth_train.failures import DivergedError, GpuMemoryError
 from mmearth_train.loader import Loader
@@ -86,6 +86,21 @@ def test_what_was_best_is_known_after_resuming(store: Path, tmp_path: Path) -> N
     expected = checkpoint.load(config.out / FOLDER / BEST)
     assert checkpoint.load(half.out / FOLDER / BEST).step == expected.step
     assert [p.name for p in checkpoint.found(half.out)] == [p.name for p in checkpoint.found(config.out)]
+
+
+def test_a_finished_run_without_its_checkpoints_is_not_trained_over(store: Path, whole: Path, tmp_path: Path) -> None:
+    """As where they were deleted for their size: whatever model is asked for, what is left stays as it was."""
+    out = tmp_path / "run"
+    out.mkdir()
+    left = ("encoder.safetensors", "metrics.jsonl")
+    for name in left:
+        shutil.copyfile(whole / name, out / name)
+    config = configure(store, out, **(FEW | {"model": "atto"}), resume=True)
+    with pytest.raises(
+        RunError, match=r" holds the encoder of a run whose checkpoints are gone; choose another --out$"
+    ):
+        pretrain(config)
+    assert all((out / name).read_bytes() == (whole / name).read_bytes() for name in left)
 
 
 def test_a_score_compares_losses_with_those_of_the_constant() -> None:

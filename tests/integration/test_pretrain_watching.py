@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import os
+import resource
 import struct
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from mmearth_train import run_lock
 from mmearth_train.boards import boards_of
 from mmearth_train.config import RunError
 from mmearth_train.pretrain import pretrain
+from mmearth_train.watching import Watch
 from tests.pretraining import ONLY_AT_THE_END, ROOT, STEPS, command, configure
 from tests.synthetic import make_store
 
@@ -164,6 +166,29 @@ def test_a_board_that_does_not_start_leaves_none_open(tmp_path: Path, monkeypatc
     with pytest.raises(RunError, match=r"^--tensorboard needs the package tensorboard"):
         boards_of(config, {}, 0)
     assert not list(config.out.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's own thread
+def test_a_board_that_fails_is_told_of_once_and_the_figures_go_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No file may become longer than the metrics will be, and TensorBoard's takes more room."""
+    config = configure(tmp_path, tmp_path / "run", tensorboard=True)
+    config.out.mkdir()
+    tasks = dict.fromkeys("abcdefghijklm", 0.5)
+    lines = [{"split": "train", "step": step, "tasks": tasks} for step in range(1, 101)]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    room = sum(len(json.dumps(line)) + 1 for line in lines)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        with Watch(config.out, boards_of(config, {}, 0)) as watch:
+            for line in lines:
+                watch.line(line)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (config.out / "metrics.jsonl").read_text() == "".join(f"{json.dumps(line)}\n" for line in lines)
+    told = [record.getMessage() for record in caplog.records if "stops here" in record.getMessage()]
+    assert told == [f"TensorBoard of {config.out} stops here (File too large); metrics.jsonl goes on"]
 
 
 def test_an_error_without_words_is_told_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
