@@ -53,6 +53,8 @@ from tests.train_batches import random_batch, random_spec
 SIZES = ("atto:56:1024", "atto:112:512", "tiny:56:512")
 """Model, input size and images in a step, on a GPU."""
 WAYS = ("eager", "graph", "compiled", "compiled-graph", "dense")
+PARTS = 4
+"""That a batch from a store is computed on in, as the default batch of 4096 is in parts of 1024."""
 WARM_UP = 3
 RATE = 1e-4
 
@@ -122,7 +124,12 @@ def recorded(step: Act) -> Act:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         step()
-    return graph.replay
+
+    def replay(_keeps: Act = step) -> None:
+        """``step`` holds what the graph writes to and does not own: moments, and weights."""
+        graph.replay()
+
+    return replay
 
 
 def step_of(way: str, compact: MPMAE, batch: dict[str, Tensor], patches: Sequence[Tensor], device: torch.device) -> Act:
@@ -218,16 +225,16 @@ def run_from_store(size: str, input_size: int, n: int, arguments: argparse.Names
             path = make_store(Path(folder) / "store", rows=rows, tile_pixels=64 if input_size == 56 else 128)
         store = open_store(path)
         train = store.select("train")
-        batch = min(n, len(train))
+        batch = min(PARTS * n, len(train))
         rows = train[: len(train) // batch * batch]  # no batch is smaller than the others
         model = MPMAE(specify(store, train, size, input_size, GROUPS["all"], seed=0)).to(device)
         recipe = RECIPES["default"]
-        step = Step(model, optimizer(model, model.decays, recipe), ALONE, device, whole=True)
+        step = Step(model, optimizer(model, model.decays, recipe), ALONE, device, whole=batch <= n)
         loader = Loader(
             store, rows, GROUPS["all"], batch_size=batch, crop=input_size, seed=0, memory_bytes=0,
             pinned=device.type == "cuda",
         )  # fmt: skip
-        feed = Feed(loader, 0, batch, device)
+        feed = Feed(loader, 0, n, device)
         for name, act in {"store": lambda parts: step(parts, RATE), "feed alone": lambda parts: None}.items():
             forget_memory(device)
             batches = feed.steps(0, 10**6)

@@ -79,7 +79,9 @@ def test_epoch_after_epoch_no_more_memory_is_held(tiles: Path, tmp_path: Path) -
     from mmearth_train.pretrain import Run, pretrain
 
     pretrain(configuration(tiles, tmp_path / "first", epochs=1))
-    run = Run(configuration(tiles, tmp_path / "run", epochs=5, validate_every=1))
+    config = configuration(tiles, tmp_path / "run", epochs=5, validate_every=1)
+    config.out.mkdir()
+    run = Run(config)
     held = []
     validate = run.validate
 
