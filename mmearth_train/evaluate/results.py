@@ -24,9 +24,10 @@ class EvaluationError(Exception):
 class Row:
     """One score: a metric of a protocol on the features of an encoder for a target.
 
-    ``seeds`` holds the score per seed (fold assignment, and initialisation where there is one), ``mean`` and ``std``
-    (population) summarise them; ``low`` to ``high`` is the 95 % bootstrap interval over blocks of the mean over
-    seeds. ``seen`` says that a pretext task of the encoder held the answer.
+    ``seeds`` holds the score per seed: one assignment of blocks to folds, with an initialisation or a pretraining run
+    of its own where there is one. ``mean`` and ``std`` describe these scores: over seeds, not over the folds of one,
+    and ``std`` is that of a population (n). ``low`` to ``high`` is the 95 % bootstrap interval over blocks of the
+    mean over seeds. ``seen`` says that a pretext task of the encoder held the answer.
     """
 
     target: str
@@ -129,7 +130,10 @@ def _rebuild(kind: type[Any], entry: dict[str, Any]) -> Any:
 
 
 def table(evaluation: Evaluation) -> list[list[str]]:
-    """A header and one line per target, protocol and encoder with the main metric, best first within a protocol."""
+    """A header and one line per target, protocol and encoder with the main metric, best first within a protocol.
+
+    The column ``std`` is each row's: over seeds, of a population.
+    """
     header = ["target", "protocol", "encoder", "metric", "score", "std", "95 % interval", "seen"]
     order = {target.name: index for index, target in enumerate(evaluation.targets)}
     main_metric = {target.name: MAIN_METRIC[target.kind] for target in evaluation.targets}
