@@ -123,6 +123,20 @@ def test_half_the_steps_and_then_the_rest_are_all_the_steps(
     assert_same(out, whole)
 
 
+def test_half_the_steps_and_then_the_rest_are_all_the_steps_in_several_threads(store: Path, tmp_path: Path) -> None:
+    """As by default, where there are more cores than one; with few steps of a small model."""
+    small = {"threads": 2, "model": "mini", "pretext": "sentinel2,biome", "epochs": 1, "save_every": 2}
+    config = configure(store, tmp_path / "whole", **small)
+    whole = checkpoint.load(pretrain(config))
+    assert torch.get_num_threads() == 2
+    out = copy_until(config.out, tmp_path / "run", 1)
+    last = checkpoint.load(pretrain(dataclasses.replace(config, out=out, resume=True)))
+    assert whole.step == last.step == 4
+    assert last.tensors.keys() == whole.tensors.keys()
+    assert all(torch.equal(last.tensors[name], whole.tensors[name]) for name in whole.tensors)
+    assert steps(out) == steps(config.out)
+
+
 def test_killed_and_resumed_it_ends_with_the_same_weights(store: Path, whole: Path, tmp_path: Path) -> None:
     config = configure(store, tmp_path / "run")
     process = start(config)

@@ -25,6 +25,7 @@ from mmearth_train.distributed import ALONE, Processes
 from mmearth_train.launch import launch
 from mmearth_train.pretrain import Run, pretrain
 from mmearth_train.pretrained import load_encoder
+from mmearth_train.sharing import Weights, shared_out
 from tests.pretraining import (
     EXCHANGED,
     HELD,
@@ -139,6 +140,23 @@ def test_processes_that_share_weights_out_carry_on_what_one_began(double: Pretra
             assert ours["gradient_norm"] == pytest.approx(theirs["gradient_norm"], rel=1e-9)
     exported = load_encoder(config.out).state_dict()
     assert all(torch.equal(t, final(config.out)[f"model.{name}"].float()) for name, t in exported.items())
+
+
+@pytest.mark.parametrize(
+    ("asked", "size", "world", "expected"),
+    [
+        ("auto", "huge", 2, True),
+        ("auto", "large", 2, False),
+        ("whole", "huge", 2, False),
+        ("shared", "atto", 2, True),
+        ("auto", "huge", 1, False),
+        ("shared", "huge", 1, False),
+    ],
+)
+def test_weights_of_huge_are_shared_out_unless_one_asks_otherwise(
+    asked: Weights, size: str, world: int, expected: bool
+) -> None:
+    assert shared_out(asked, size, Processes(0, world)) is expected
 
 
 def wait_for(path: Path, count: int, process: subprocess.Popen[str]) -> None:

@@ -214,7 +214,17 @@ def test_normalisation_of_a_sample_does_not_depend_on_its_batch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "millions"), [("atto", 3.4), ("femto", 4.8), ("pico", 8.6), ("nano", 15.0), ("tiny", 27.9)]
+    ("size", "millions"),
+    [
+        ("atto", 3.4),
+        ("femto", 4.8),
+        ("pico", 8.6),
+        ("nano", 15.0),
+        ("tiny", 27.9),
+        ("base", 87.7),
+        ("large", 196.4),
+        ("huge", 657.5),
+    ],
 )
 def test_sizes_have_the_published_number_of_weights(size: str, millions: float) -> None:
     """Table 9 of Woo et al. 2023 counts a classifier of 1000 classes, which is left out here."""

@@ -1,11 +1,13 @@
-"""What the trainer's speed is compared with computes the same: the plain dense model of the benchmarks."""
+"""What the trainer's speed and memory are compared with, the benchmarks' plain dense model, computes the same."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from benchmarks.dense_model import Dense
+from benchmarks.encoder import kept_bytes
 from mmearth_train.masking import split_patches
 from mmearth_train.model import MPMAE
 from tests.train_batches import random_batch, random_spec
@@ -37,3 +39,14 @@ def test_the_dense_baseline_has_the_loss_and_gradients_of_the_compact_model(inpu
         (dense.log_vars, compact.log_vars),
     ):
         assert (ours.grad - theirs.grad).abs().max() <= 1e-11 * theirs.grad.abs().max()
+
+
+@pytest.mark.parametrize(("size", "input_size"), [("atto", 56), ("atto", 112), ("tiny", 56)])
+def test_it_keeps_at_most_35_percent_of_the_dense_models_activations(size: str, input_size: int) -> None:
+    """What autograd keeps for the backward pass grows with the images; of twelve tasks."""
+    compact = MPMAE(random_spec(input_size, model=size))
+    dense = Dense(compact)
+    batch = random_batch(2, input_size)
+    visible, masked = map(torch.from_numpy, split_patches(0, 0, np.arange(2), 49))
+    ours = kept_bytes(lambda: compact.objective(compact(batch, visible, masked)), compact)
+    assert 0 < ours <= 0.35 * kept_bytes(lambda: dense(batch, visible), dense)

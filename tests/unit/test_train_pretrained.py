@@ -15,7 +15,7 @@ import mmearth_train
 from mmearth_data.modalities import MODEL_INPUT_BANDS
 from mmearth_train.checkpoint import CheckpointError
 from mmearth_train.model import MPMAE, ModelSpec
-from mmearth_train.pretrained import InputShapeError, LevelError, export_encoder
+from mmearth_train.pretrained import InputShapeError, LevelError, export_encoder, random_encoder
 from mmearth_train.variant import VARIANTS
 from tests.train_batches import random_batch, random_spec
 
@@ -50,6 +50,22 @@ def test_features_are_the_mean_over_all_patches_of_normalised_images(file: Path,
     assert feature_map.shape == (3, encoder.channels, 7, 7)
     torch.testing.assert_close(feature_map.mean((2, 3)), expected)
     torch.testing.assert_close(encoder.features(stored.float(), level), expected)
+
+
+@pytest.mark.parametrize("preset", ["default", "reference"])
+def test_a_random_encoder_is_what_a_run_of_that_seed_began_as(preset: str, tmp_path: Path) -> None:
+    """To the bit: what training gained is told from it."""
+    spec = replace(random_spec(), variant=VARIANTS[preset])
+    path, drawn = tmp_path / "encoder.safetensors", {}
+    for seed in (3, 4):
+        torch.manual_seed(seed)
+        drawn[seed] = MPMAE(spec).encoder
+    export_encoder(path, spec, drawn[4], preset)
+    found = random_encoder(mmearth_train.load_encoder(path), 3).encoder.state_dict()
+    expected, other = (drawn[seed].state_dict() for seed in (3, 4))
+    assert list(found) == list(expected)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert not torch.equal(found["stages.0.0.pwconv1.weight"], other["stages.0.0.pwconv1.weight"])
 
 
 def test_levels_have_their_own_normalisation(file: Path) -> None:
