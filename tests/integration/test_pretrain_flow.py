@@ -15,22 +15,57 @@ from flows.pretrain import _PassedOn
 from tests.commands import shared_server
 from tests.synthetic import make_store
 
+FLOW = """
+import os
+from pathlib import Path
+
+import httpx
+import prefect.artifacts
+
+import flows.pretrain
+
+update = flows.pretrain.update_progress_artifact
+
+def shown(artifact, *progress, **description):
+    update(artifact, *progress, **description)
+    print("shown", httpx.get(f"{{os.environ['PREFECT_API_URL']}}/artifacts/{{artifact}}").json()["data"])
+
+def gone(*_, **__):
+    raise httpx.ConnectError("nobody listens")
+
+def again():
+    return flows.pretrain.pretrain(Path({store!r}), Path({out!r}), {options!r})
+
+flows.pretrain.update_progress_artifact, flows.pretrain.PUBLISH_SECONDS = shown, 0.05
+again()
+flows.pretrain.update_progress_artifact = update
+prefect.artifacts.TableArtifact.create = gone
+print("returned", again())
+flows.pretrain.pretrain(Path({missing!r}), Path({none!r}))
+"""
+"""Run, say what the server shows after each update, run again without tables, and fail for want of a store."""
+
 
 def test_the_flow_publishes_progress_and_losses_and_what_a_trainer_said_last(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store", rows=28, tile_pixels=64, shard_rows=28, seed=1)
-    options = ("--preset", "demo", "--epochs", "1", "--pretext", "sentinel2,biome", "--threads", "1")
+    options = (
+        "--preset=demo",
+        "--epochs=1",
+        "--batch-size=6",
+        "--log-every=1",
+        "--pretext=sentinel2,biome",
+        "--threads=1",
+    )
     out = tmp_path / "run"
     with shared_server(tmp_path / "prefect") as environment:
         # Prefect reads its settings when it is first imported, so the flow gets a process of its own.
-        flow = (
-            "from pathlib import Path\nimport httpx, prefect.artifacts\nfrom flows.pretrain import pretrain\n"
-            f"again = lambda: pretrain(Path({str(store)!r}), Path({str(out)!r}), {options!r})\nagain()\n"
-            "def gone(*_, **__): raise httpx.ConnectError('nobody listens')\n"
-            "prefect.artifacts.TableArtifact.create = gone\nprint('returned', again())\n"
-            f"pretrain(Path({str(tmp_path / 'missing')!r}), Path({str(tmp_path / 'none')!r}))"
-        )
+        paths = {"store": store, "out": out, "missing": tmp_path / "missing", "none": tmp_path / "none"}
+        flow = FLOW.format(options=options, **{name: str(path) for name, path in paths.items()})
         ran = subprocess.run([sys.executable, "-c", flow], env=environment, capture_output=True, timeout=240, text=True)
         answer = requests.post(f"{environment['PREFECT_API_URL']}/artifacts/filter", json={}, timeout=60)
+    progress = [float(line.split()[1]) for line in ran.stdout.splitlines() if line.startswith("shown ")]
+    assert progress == sorted(progress)
+    assert {25, 50, 75} & set(progress), "after the last of four steps there is nothing but 100 to show"
     assert f"returned {out}" in ran.stdout, "a finished run is one also where its table cannot be shown"
     refusal = next(line for line in ran.stderr.splitlines() if line.startswith("mmearth pretrain: "))
     assert f" ended with exit code 2: {refusal}; mend that, then run again" in ran.stderr.splitlines()[-1]
