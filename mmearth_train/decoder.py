@@ -7,6 +7,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from mmearth_train.encoder import Block, initialise
+from mmearth_train.layer_norm import LayerNorm
 from mmearth_train.sites import EPS, Sites
 from mmearth_train.variant import MENDED, Variant
 
@@ -29,7 +30,7 @@ class Decoder(nn.Module):
         self.mask_token = nn.Parameter(torch.empty(WIDTH))
         self.block = Block(WIDTH, variant.dense_response)
         self.pixel_heads = nn.Linear(WIDTH, sum(pixel_widths.values())) if pixel_widths else None
-        self.image_norm = nn.LayerNorm(WIDTH, eps=EPS) if image_widths else None
+        self.image_norm = LayerNorm(WIDTH, eps=EPS) if image_widths else None
         self.image_heads = nn.Linear(WIDTH, sum(image_widths.values())) if image_widths else None
         initialise(self)
         if variant.init == "published":

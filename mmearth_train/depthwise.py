@@ -10,20 +10,15 @@ tried on the first sites of a shape, and the quicker one is taken from there on.
 
 from __future__ import annotations
 
-import importlib
-import logging
 from collections.abc import Callable, Sequence
-from functools import cache
 from types import ModuleType
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mmearth_train.quickest import quickest
+from mmearth_train.quickest import kernels, quickest
 from mmearth_train.sites import Sites, gather, scatter
-
-_log = logging.getLogger(__name__)
 
 Convolution = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 """Of x, weight, visible and side, as ``depthwise``."""
@@ -85,7 +80,7 @@ def _convolutions(x: Tensor, weight: Tensor, side: int) -> Sequence[Convolution]
 def _weight_gradients(x: Tensor, weight: Tensor, side: int) -> Sequence[WeightGradient]:
     """Every way to the gradient of a weight that such sites were convolved by; of a CPU's the quicker one is known."""
     if not x.is_cuda:
-        known = _kernels("depthwise_cpu")
+        known = kernels("depthwise_cpu")
         return (known.weight_gradient if known else grid_weight_gradient,)
     own = _gpu_kernels(x, weight, side)
     return (grid_weight_gradient, own.weight_gradient) if own else (grid_weight_gradient,)
@@ -93,21 +88,8 @@ def _weight_gradients(x: Tensor, weight: Tensor, side: int) -> Sequence[WeightGr
 
 def _gpu_kernels(x: Tensor, weight: Tensor, side: int) -> ModuleType | None:
     """Those for a GPU, where x is on one and they are made for such sites."""
-    own = _kernels("depthwise_gpu") if x.is_cuda else None
+    own = kernels("depthwise_gpu") if x.is_cuda else None
     return own if own and own.takes(x, side, weight.shape[-1]) else None
-
-
-@cache
-def _kernels(module: str) -> ModuleType | None:
-    """The kernels of our own for a device; None where their compiler, numba or Triton, is not there.
-
-    Training needs numba anyway, for reading stores. Benchmarks and tests on a machine with a GPU do without.
-    """
-    try:
-        return importlib.import_module(f"mmearth_train.{module}")
-    except ImportError as error:
-        _log.warning("mmearth_train.%s cannot be used here (%s); carrying on without it", module, error)
-        return None
 
 
 @depthwise.register_fake

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmearth_train.depthwise import depthwise
+from mmearth_train.layer_norm import LayerNorm
 from mmearth_train.sites import EPS, ResponseNorm, Sites, gather, scatter
 from mmearth_train.variant import MENDED, Response, Variant
 
@@ -85,7 +86,7 @@ class Block(nn.Module):
     def __init__(self, channels: int, response: Response = MENDED.visible_response) -> None:
         super().__init__()
         self.dwconv = DepthwiseConv(channels)
-        self.norm = nn.LayerNorm(channels, eps=EPS)
+        self.norm = LayerNorm(channels, eps=EPS)
         self.pwconv1 = nn.Linear(channels, 4 * channels)
         self.grn = GRN(4 * channels, response)
         self.pwconv2 = nn.Linear(4 * channels, channels)
@@ -103,7 +104,7 @@ class Downsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(channels, eps=EPS)
+        self.norm = LayerNorm(channels, eps=EPS)
         self.reduce = nn.Linear(4 * channels, 2 * channels)
 
     def forward(self, x: Float[Tensor, "N K s s C"]) -> Float[Tensor, "N K t t D"]:
@@ -129,9 +130,9 @@ class Encoder(nn.Module):
         self.stride = patch // 2 ** (STAGES - 1)
         self.channels = width * 2 ** (STAGES - 1)
         self.initial_conv = nn.Conv2d(bands, width, 3, padding=1)
-        self.initial_norm = nn.LayerNorm(width, eps=EPS)
+        self.initial_norm = LayerNorm(width, eps=EPS)
         self.stem = nn.Conv2d(width, width, self.stride, self.stride, groups=width)
-        self.stem_norm = nn.LayerNorm(width, eps=EPS)
+        self.stem_norm = LayerNorm(width, eps=EPS)
         self.downsamples = nn.ModuleList(Downsample(width * 2**i) for i in range(STAGES - 1))
         self.stages = nn.ModuleList(
             nn.ModuleList(Block(width * 2**i, response) for _ in range(depth)) for i, depth in enumerate(depths)

@@ -1,19 +1,22 @@
-"""Which of several ways to compute the same is the quickest here, found out by trying them."""
+"""Which ways there are here to compute the same, and which of them is the quickest, found out by trying them."""
 
 from __future__ import annotations
 
+import importlib
 import logging
 import math
 import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
 from functools import cache
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-Way = Callable[..., Tensor]
+Found = TypeVar("Found", Tensor, tuple[Tensor, ...])
+Way = Callable[..., Found]
 
 ROUNDS = 3
 """The ways take turns; each one's best round counts."""
@@ -27,11 +30,26 @@ COMPARED = 2**22
 """Numbers of a result, at most: a trial should need no more memory than the run."""
 
 _log = logging.getLogger(__name__)
-_quickest: dict[Hashable, Way] = {}
+_quickest: dict[Hashable, Callable[..., Any]] = {}
 
 
-def quickest(ways: Sequence[Way], *arguments: Any) -> Tensor:
-    """What the quickest of ``ways`` returns; all compute the same of the same arguments and change none of them.
+@cache
+def kernels(module: str) -> ModuleType | None:
+    """Those of our own for a device; None where their compiler, numba or Triton, is not there.
+
+    Training needs numba anyway, for reading stores. Benchmarks and tests on a machine with a GPU do without.
+    """
+    try:
+        return importlib.import_module(f"mmearth_train.{module}")
+    except ImportError as error:
+        _log.warning("mmearth_train.%s cannot be used here (%s); carrying on without it", module, error)
+        return None
+
+
+def quickest(ways: Sequence[Way[Found]], *arguments: Any) -> Found:
+    """What the quickest of ``ways`` returns, a tensor or several.
+
+    All compute the same of the same arguments and change none of them.
 
     They are tried at the first call with arguments of a kind: tensors of these shapes, dtypes and devices, and other
     arguments of these values. One that fails then, or finds something else than the first, is named in a warning and
@@ -50,16 +68,17 @@ def quickest(ways: Sequence[Way], *arguments: Any) -> Tensor:
             if not sound:
                 return ways[0](*arguments)  # which says why
             _quickest[kind] = sound[0] if len(sound) == 1 else _quickest_of(sound, arguments, device)
-    return _quickest[kind](*arguments)
+    found: Found = _quickest[kind](*arguments)
+    return found
 
 
 def _kind(argument: Any) -> Hashable:
     return (argument.shape, argument.dtype, argument.device) if isinstance(argument, Tensor) else argument
 
 
-def _sound(ways: Sequence[Way], arguments: Sequence[Any], device: torch.device | None) -> list[Way]:
+def _sound(ways: Sequence[Way[Found]], arguments: Sequence[Any], device: torch.device | None) -> list[Way[Found]]:
     """Those that work and agree; what a way sets up at its first call is then there."""
-    found: dict[Way, Tensor] = {}
+    found: dict[Way[Found], list[Tensor]] = {}
     for way in ways:
         try:
             result = way(*arguments)
@@ -70,9 +89,9 @@ def _sound(ways: Sequence[Way], arguments: Sequence[Any], device: torch.device |
             _wait(device)  # which raises, with the error above, where not even the device is left
             _say(_name(way), f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
             continue
-        found[way] = _some(result)
+        found[way] = [_some(tensor) for tensor in ((result,) if isinstance(result, Tensor) else result)]
         first = next(iter(found))
-        if not _agree(found[first], found[way]):
+        if not all(map(_agree, found[first], found[way])):
             _say(_name(way), f"it computes something else than {_name(first)}")
             del found[way]
     return list(found)
@@ -95,7 +114,7 @@ def _say(way: str, why: str) -> None:
     _log.warning("%s cannot be used here (%s); carrying on without it", way, why)
 
 
-def _quickest_of(ways: Sequence[Way], arguments: Sequence[Any], device: torch.device | None) -> Way:
+def _quickest_of(ways: Sequence[Way[Found]], arguments: Sequence[Any], device: torch.device | None) -> Way[Found]:
     took = dict.fromkeys(ways, math.inf)
     for _ in range(ROUNDS):
         for way in ways:
@@ -105,7 +124,7 @@ def _quickest_of(ways: Sequence[Way], arguments: Sequence[Any], device: torch.de
     return best
 
 
-def _time(way: Way, arguments: Sequence[Any], device: torch.device | None) -> float:
+def _time(way: Way[Found], arguments: Sequence[Any], device: torch.device | None) -> float:
     """Seconds of a round; on a GPU its own, not those of its host."""
     if device is None:
         start = time.perf_counter()
@@ -127,5 +146,5 @@ def _wait(device: torch.device | None) -> None:
         torch.cuda.synchronize(device)
 
 
-def _name(way: Way) -> str:
+def _name(way: Way[Found]) -> str:
     return f"{way.__module__}.{way.__qualname__}"

@@ -1,7 +1,8 @@
 """What the kernels for a GPU compute, by Triton's interpreter: TRITON_INTERPRET=1 python -m tests.interpreted OUT.
 
 A process of its own, since Triton is told to interpret before it is imported. The results are for another process to
-compare: convolutions and weights' gradients of a few shapes, and the loss and gradients of a whole model.
+compare: convolutions and weights' gradients of a few shapes, layer norms and their gradients, and the loss and
+gradients of a whole model.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import torch
 from torch import Tensor
 
 import tests.pretraining  # noqa: F401 - which adds the model mini
-from mmearth_train import decoder, depthwise
+from mmearth_train import decoder, depthwise, layer_norm
 from mmearth_train.masking import split_patches
 from mmearth_train.model import MPMAE
+from mmearth_train.sites import EPS
 from tests.train_batches import random_batch, random_spec
 
 
@@ -45,6 +47,33 @@ SHAPES = (
 """Every stage's, the decoder's where nothing is hidden, and patches and kernels that no model has."""
 
 
+class Rows(NamedTuple):
+    """Of a layer norm, and what they and the result are in."""
+
+    rows: int
+    channels: int
+    given: torch.dtype
+    found: torch.dtype
+
+
+ROWS = (
+    Rows(301, 40, torch.float32, torch.float32),
+    Rows(131, 96, torch.bfloat16, torch.bfloat16),
+    Rows(64, 512, torch.float32, torch.bfloat16),
+    Rows(5, 2816, torch.float32, torch.float32),
+    Rows(1, 8, torch.float16, torch.float16),
+)
+"""With a part of a program's rows left over, a program with one row, and channels that fill theirs."""
+
+
+def of_rows(rows: Rows) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Rows far from 0, weight, bias, and the result's gradient."""
+    generator = torch.Generator().manual_seed(rows.channels)
+    x, grad = (torch.randn(rows.rows, rows.channels, generator=generator) for _ in range(2))
+    weight, bias = (torch.randn(rows.channels, generator=generator) for _ in range(2))
+    return (3 * x + 2).to(rows.given), weight, bias, grad.to(rows.found)
+
+
 def inputs(shape: Shape) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Sites of two samples, weight, the result's gradient and which patches are visible, in an order of their own."""
     generator = torch.Generator().manual_seed(shape.channels)
@@ -70,9 +99,10 @@ def loss_and_gradients() -> dict[str, Tensor]:
 
 def main(out: str) -> None:
     """Compute everything and save it."""
-    from mmearth_train import depthwise_gpu
+    from mmearth_train import depthwise_gpu, layer_norm_gpu
 
     depthwise_gpu.PROGRAMS = 14  # so that some of them have more than one turn
+    layer_norm_gpu.PROGRAMS = 3
     found: dict[str, object] = {}
     for number, shape in enumerate(SHAPES):
         x, weight, grad, visible = inputs(shape)
@@ -81,8 +111,17 @@ def main(out: str) -> None:
             depthwise_gpu.convolve(x, weight, visible, shape.side),
             depthwise_gpu.weight_gradient(x, grad, visible, shape.side, shape.kernel),
         )
+    for rows in ROWS:
+        x, weight, bias, grad = of_rows(rows)
+        assert layer_norm_gpu.takes(x)
+        y = layer_norm_gpu.normalise(x, weight, bias, EPS, rows.found)
+        found[str(rows)] = y, *layer_norm_gpu.gradients(grad, x, weight, bias, EPS)
     depthwise._convolutions = lambda *_: (depthwise_gpu.convolve,)
     depthwise._weight_gradients = lambda *_: (depthwise_gpu.weight_gradient,)
+    layer_norm.quickest = lambda ways, *arguments: ways[1](*arguments)
+    layer_norm.LayerNorm.forward = lambda norm, x: layer_norm.Normalise.apply(
+        x, norm.weight, norm.bias, norm.eps, x.dtype
+    )
     found["model"] = loss_and_gradients()
     torch.save(found, out)
 

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from mmearth_train import quickest
 from mmearth_train.depthwise import convolve_grid, depthwise, grid_weight_gradient
+from mmearth_train.layer_norm import LayerNorm
 from mmearth_train.masking import split_patches
 from mmearth_train.model import MPMAE
 from mmearth_train.precision import autocast
+from mmearth_train.sites import EPS
 from mmearth_train.variant import VARIANTS
 from tests.train_batches import random_batch, random_spec
 
@@ -95,6 +97,41 @@ def test_kernels_of_visible_sites_agree_with_cudnn_on_the_grid_and_give_the_same
         exact = theirs(*(a.float() if isinstance(a, Tensor) and a.is_floating_point() else a for a in arguments))
         assert (found.float() - exact).norm() <= (1e-5 if dtype == torch.float32 else 2**-8) * exact.norm()
         assert torch.equal(ours(*arguments), found)
+
+
+@TRITON
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("channels", [40, 96, 512, 2816])
+def test_kernels_of_many_rows_agree_with_torchs_layer_norm_and_give_the_same_bits_again(
+    channels: int, dtype: torch.dtype
+) -> None:
+    from mmearth_train import layer_norm, layer_norm_gpu
+
+    torch.manual_seed(0)
+    x, grad = (torch.randn(5003, channels, device="cuda").to(dtype) for _ in range(2))
+    weight, bias = (torch.randn(channels, device="cuda") for _ in range(2))
+    x = 3 * x + 2
+    assert layer_norm_gpu.takes(x)
+    found = [
+        (way.normalise(x, weight, bias, EPS, dtype), *way.gradients(grad, x, weight, bias, EPS))
+        for way in (layer_norm_gpu, layer_norm, layer_norm_gpu)
+    ]
+    for ours, theirs, again in zip(*found, strict=True):
+        tolerance = 1e-5 if ours.dtype == torch.float32 else 2**-8
+        assert (ours.float() - theirs.float()).norm() <= tolerance * theirs.float().norm()
+        assert torch.equal(ours, again)
+
+
+@TRITON
+def test_both_ways_to_normalise_work_and_one_is_taken_also_under_autocast(caplog: pytest.LogCaptureFixture) -> None:
+    quickest._quickest.clear()
+    norm, x = LayerNorm(40).cuda(), torch.randn(5003, 40, device="cuda", requires_grad=True)
+    with autocast(x.device):
+        y = norm(x)
+    assert y.dtype == torch.bfloat16
+    y.sum().backward()
+    assert len(quickest._quickest) == 2
+    assert not caplog.messages
 
 
 @TRITON

@@ -145,7 +145,7 @@ def test_gradients_are_those_of_the_convolution_of_the_whole_grid(
 ) -> None:
     """On a CPU in one and several threads, and where numba is not there."""
     if not compiler:
-        monkeypatch.setattr("mmearth_train.depthwise._kernels", lambda module: None)
+        monkeypatch.setattr("mmearth_train.depthwise.kernels", lambda module: None)
     torch.manual_seed(0)
     visible = masks(4)[0] if side == 7 else torch.zeros(4, 1, dtype=torch.long)
     sites, x = Sites(visible, side), torch.randn(4, *shape, channels, requires_grad=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -16,15 +15,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tests.interpreted import SHAPES, Shape, inputs, loss_and_gradients
+from mmearth_train import layer_norm
+from mmearth_train.sites import EPS
+from tests.ahead_of_time import ARCHITECTURES, Launch, compiled, loads, memory_of_threads, noted
+from tests.interpreted import ROWS, SHAPES, Rows, Shape, inputs, loss_and_gradients, of_rows
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not made for this system")
 
 ROOT = Path(__file__).parents[2]
 ROUNDING = {torch.float32: 1e-6, torch.float16: 2**-11, torch.bfloat16: 2**-8}
-TYPES = {torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.int32: "*i32", torch.int64: "*i64"}
 STAGES = ((8, 40, 19), (4, 80, 19), (2, 160, 19), (1, 320, 19), (8, 352, 19), (1, 512, 49))
 """Side of a patch, channels and patches: of atto, of huge's first stage, and of the decoder."""
+
+NORMS = (40, 80, 160, 512, 768, 2816)
+"""Channels of rows: atto's, the decoder's, and those of tiny's and huge's last stage."""
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +68,23 @@ def test_interpreted_they_compute_the_convolution_of_the_whole_grid(number: int,
     assert (gradient - expected_gradient).norm() <= ROUNDING[torch.float32] * expected_gradient.norm()
 
 
+@pytest.mark.parametrize("rows", ROWS)
+def test_interpreted_rows_are_normalised_with_torchs_gradients(rows: Rows, interpreted: dict[str, Any]) -> None:
+    x, weight, bias, grad = of_rows(rows)
+    exact = [t.double().requires_grad_() for t in (x, weight, bias)]
+    y = functional.layer_norm(exact[0], (rows.channels,), *exact[1:], EPS)
+    expected = y.detach(), *torch.autograd.grad(y, exact, grad.double())
+    ours = interpreted[str(rows)]
+    theirs = (
+        layer_norm.normalise(x, weight, bias, EPS, rows.found),
+        *layer_norm.gradients(grad, x, weight, bias, EPS),
+    )
+    for found in (ours, theirs):
+        assert [t.dtype for t in found] == [rows.found, rows.given, torch.float32, torch.float32]
+        for one, other in zip(found, expected, strict=True):
+            assert (one.double() - other).norm() <= ROUNDING[one.dtype] * other.norm()
+
+
 def test_interpreted_a_model_has_the_loss_and_gradients_that_it_has_on_a_cpu(interpreted: dict[str, Any]) -> None:
     expected = loss_and_gradients()
     assert interpreted["model"].keys() == expected.keys()
@@ -92,35 +113,39 @@ def test_they_take_what_they_are_made_for_and_what_32_bits_can_number(
     assert depthwise_gpu.takes(torch.empty(size, dtype=dtype, device="meta"), side, 7) is taken
 
 
-def test_another_number_of_sites_and_a_view_of_odd_rows_are_no_reason_to_compile_again() -> None:
-    from mmearth_train import depthwise_gpu
+@pytest.mark.parametrize(
+    ("taken", "size", "dtype"),
+    [
+        (True, (1024, 19, 8, 8, 40), torch.bfloat16),
+        (True, (2, 2816), torch.float32),
+        (False, (2, 320), torch.float64),
+        (False, (2, 44), torch.bfloat16),
+        (False, (2, 4104), torch.float32),
+        (False, (0, 40), torch.float32),
+        (False, (2**26, 32), torch.bfloat16),
+    ],
+)
+def test_norms_take_rows_that_they_are_made_for(taken: bool, size: tuple[int, ...], dtype: torch.dtype) -> None:
+    from mmearth_train import layer_norm_gpu
 
-    for kernel in (depthwise_gpu._number, depthwise_gpu._convolve, depthwise_gpu._correlate):
+    assert layer_norm_gpu.takes(torch.empty(size, dtype=dtype, device="meta")) is taken
+
+
+def test_another_number_of_sites_and_a_view_of_odd_rows_are_no_reason_to_compile_again() -> None:
+    from mmearth_train import depthwise_gpu, layer_norm_gpu
+
+    of_sites = depthwise_gpu._number, depthwise_gpu._convolve, depthwise_gpu._correlate
+    for kernel in (*of_sites, layer_norm_gpu._normalise, layer_norm_gpu._differentiate):
         parameters = {parameter.name: parameter for parameter in kernel.params}
         assert parameters["rows"].do_not_specialize
-        assert parameters["visible"].do_not_specialize_on_alignment
+        assert kernel not in of_sites or parameters["visible"].do_not_specialize_on_alignment
 
 
-class Launches:
-    """In the place of a kernel: notes what it would be launched with."""
-
-    def __init__(self, kernel: Any, seen: list[tuple[Any, dict[str, Any]]]) -> None:
-        self._kernel, self._seen = kernel, seen
-
-    def __getitem__(self, grid: tuple[int, ...]) -> Any:
-        def launch(*arguments: Any, **options: Any) -> None:
-            self._seen.append((self._kernel, dict(zip(self._kernel.arg_names, arguments, strict=False)) | options))
-
-        return launch
-
-
-def launches(s: int, channels: int, patches: int, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, dict[str, Any]]]:
+def launches(s: int, channels: int, patches: int, monkeypatch: pytest.MonkeyPatch) -> list[Launch]:
     """Every kernel once, as the trainer launches it in bfloat16."""
     from mmearth_train import depthwise_gpu
 
-    seen: list[tuple[Any, dict[str, Any]]] = []
-    for name in ("_number", "_convolve", "_correlate"):
-        monkeypatch.setattr(depthwise_gpu, name, Launches(getattr(depthwise_gpu, name), seen))
+    seen = noted(depthwise_gpu, ("_number", "_convolve", "_correlate"), monkeypatch)
     x, weight = torch.empty(2, patches, s, s, channels).bfloat16(), torch.empty(channels, 1, 7, 7).bfloat16()
     visible = torch.arange(patches).expand(2, -1)
     depthwise_gpu.convolve(x, weight, visible, 7)
@@ -128,48 +153,37 @@ def launches(s: int, channels: int, patches: int, monkeypatch: pytest.MonkeyPatc
     return [seen[number] for number in (0, 1, 3)]
 
 
-def compiled(kernel: Any, options: dict[str, Any], architecture: int) -> Any:
-    """A kernel as Triton compiles it for a GPU that need not be there; its tensors begin at multiples of 16 bytes."""
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("channels", NORMS)
+def test_compiled_for_a_gpu_norms_read_16_bytes_at_once_and_spill_nothing(
+    channels: int, architecture: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from mmearth_train import layer_norm_gpu
 
-    given = {name: options[name] for name in kernel.arg_names}
-    constants = {name: value for name, value in given.items() if isinstance(value, int) and name != "rows"}
-    signature = {
-        name: "constexpr" if name in constants else "i32" if name == "rows" else TYPES[value.dtype]
-        for name, value in given.items()
-    }
-    aligned = {(place,): [["tt.divisibility", 16]] for place, kind in enumerate(signature.values()) if kind[0] == "*"}
-    source = ASTSource(kernel, signature, constants, aligned)
-    how = {name: value for name, value in options.items() if name not in given}
-    return triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=how)
-
-
-def memory_of_threads(program: bytes, folder: Path) -> dict[str, int]:
-    """Bytes that each thread of a compiled kernel needs beside its registers."""
-    import triton
-
-    path = folder / "program.cubin"
-    path.write_bytes(program)
-    reader = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-    said = subprocess.run([reader, "--dump-resource-usage", path], capture_output=True, text=True, check=True).stdout
-    return {name: int(size) for name, size in re.findall(r"(STACK|LOCAL):(\d+)", said)}
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
+    seen = noted(layer_norm_gpu, ("_normalise", "_differentiate"), monkeypatch)
+    x, weight = torch.empty(64, channels).bfloat16(), torch.empty(channels)
+    layer_norm_gpu.normalise(x, weight, weight, EPS, torch.bfloat16)
+    layer_norm_gpu.gradients(x, x, weight, weight, EPS)
+    for launch in seen:
+        made = compiled(launch, architecture)
+        assert memory_of_threads(made, tmp_path) == {"STACK": 0, "LOCAL": 0}
+        of_rows = launch.given["ROWS"] * launch.given["WIDTH"] // (32 * launch.given["num_warps"])
+        tensors = ("x", "grad") if "grad" in launch.given else ("x",)
+        assert sum(load.endswith(".v4.b32") for load in loads(made)) >= len(tensors) * of_rows // 8
 
 
-@pytest.mark.parametrize("architecture", [80, 90])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize(("s", "channels", "patches"), STAGES)
 def test_compiled_for_a_gpu_they_read_16_bytes_at_once_and_spill_nothing(
     s: int, channels: int, patches: int, architecture: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Ampere and Hopper."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
-    for kernel, options in launches(s, channels, patches, monkeypatch):
-        made = compiled(kernel, options, architecture)
-        assert memory_of_threads(made.asm["cubin"], tmp_path) == {"STACK": 0, "LOCAL": 0}
-        if kernel.__name__ == "_number":
+    for launch in launches(s, channels, patches, monkeypatch):
+        made = compiled(launch, architecture)
+        assert memory_of_threads(made, tmp_path) == {"STACK": 0, "LOCAL": 0}
+        if launch.kernel.__name__ == "_number":
             continue
-        loads = re.findall(r"ld\.global\S*", made.asm["ptx"])
-        neighbours = options["RUN"] + 2 * options["PAD"]
-        assert sum(load.endswith(".v4.b32") for load in loads) > neighbours
-        assert all(load.endswith((".v4.b32", ".b32", ".b64")) for load in loads)
+        neighbours = launch.given["RUN"] + 2 * launch.given["PAD"]
+        assert sum(load.endswith(".v4.b32") for load in loads(made)) > neighbours
+        assert all(load.endswith((".v4.b32", ".b32", ".b64")) for load in loads(made))

@@ -1,0 +1,79 @@
+"""Layer norm over a site's channels: torch's, and on a GPU kernels of our own where they are quicker.
+
+torch's kernel gives each row a block of threads of its own, of which 40 channels leave most idle, and works in float32
+under autocast, with a pass over memory before and one after it. Ours (``layer_norm_gpu``) has many rows in a program.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmearth_train.quickest import kernels, quickest
+
+OWN = "layer_norm_gpu"
+
+
+def _own() -> ModuleType:
+    own = kernels(OWN)
+    assert own is not None
+    return own
+
+
+class LayerNorm(nn.LayerNorm):
+    """Over the last dimension (Ba et al. 2016), as torch's; one of its own on a GPU.
+
+    Under autocast that returns the lower precision, in which whatever comes next begins, and torch's returns float32.
+    Compilers, which join a norm with its neighbours, get torch's.
+    """
+
+    def forward(self, x: Float[Tensor, "... C"]) -> Float[Tensor, "... C"]:
+        """Same shape as x."""
+        if torch.compiler.is_compiling() or not x.is_cuda or kernels(OWN) is None or not _own().takes(x):
+            return super().forward(x)
+        dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else x.dtype
+        y: Tensor = Normalise.apply(x, self.weight, self.bias, self.eps, dtype)  # type: ignore[no-untyped-call]
+        return y
+
+
+class Normalise(torch.autograd.Function):
+    """The norm of x (…, C) by the quicker way, in ``dtype``. Keeps x alone: a row's mean is worked out again."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+        """Same shape as x."""
+        ctx.eps = eps
+        ctx.save_for_backward(x, weight, bias)
+        y: Tensor = quickest((normalise, _own().normalise), x, weight, bias, eps, dtype)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        """Gradients of x, weight and bias."""
+        found = quickest((gradients, _own().gradients), grad_outputs[0], *ctx.saved_tensors, ctx.eps)
+        return *found, None, None
+
+
+def normalise(
+    x: Float[Tensor, "... C"], weight: Float[Tensor, " C"], bias: Float[Tensor, " C"], eps: float, dtype: torch.dtype
+) -> Float[Tensor, "... C"]:
+    """The norm by torch's kernel, in ``dtype``."""
+    return functional.layer_norm(x.to(weight.dtype), weight.shape, weight, bias, eps).to(dtype)
+
+
+def gradients(
+    grad: Float[Tensor, "... C"], x: Float[Tensor, "... C"], weight: Float[Tensor, " C"], bias: Float[Tensor, " C"],
+    eps: float,
+) -> tuple[Float[Tensor, "... C"], Float[Tensor, " C"], Float[Tensor, " C"]]:  # fmt: skip
+    """Of x, weight and bias, given that of the result, by torch's kernels."""
+    exact = x.to(weight.dtype)
+    _, mean, scale = torch.native_layer_norm(exact, weight.shape, weight, bias, eps)
+    grad_x, grad_weight, grad_bias = torch.ops.aten.native_layer_norm_backward(
+        grad.to(weight.dtype), exact, list(weight.shape), mean, scale, weight, bias, [True, True, True]
+    )
+    return grad_x.to(x.dtype), grad_weight, grad_bias
