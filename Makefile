@@ -51,7 +51,7 @@ e2e: $(INSTALLED)  ## Slow checks of the whole: the demo, kill -9, a browser
 ablation: $(INSTALLED)  ## Which pretext tasks pay, on an emulated Earth; 53 minutes on 2 cores
 	@PYTHONPATH=. $(BIN)/python benchmarks/ablation.py $(ARGS)
 
-bench: $(INSTALLED)  ## The figures that README quotes, each beside its baseline; ECOREGIONS names a vector file
+bench: $(INSTALLED)  ## Figures of the plan and of a training step, each beside its baseline; ECOREGIONS names a vector file
 	$(BIN)/python benchmarks/location_plan.py $(ECOREGIONS)
 	$(BIN)/python benchmarks/encoder.py $(ARGS)
 

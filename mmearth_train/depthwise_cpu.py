@@ -1,8 +1,8 @@
 """The gradient of a depthwise convolution's weight on a CPU, from visible sites alone.
 
-oneDNN takes ten times and more as long for it as for the convolution itself, a fifth of a whole step, on a grid that
-holds hidden sites too. Here each visible site meets its visible neighbours only, 64 channels at a time, which is 5 to
-40 times faster. Compiled by numba, once per dtype, and kept on disk.
+oneDNN takes several times as long for it as for the convolution itself, on a grid that holds hidden sites too. Here
+each visible site meets its visible neighbours only, 64 channels at a time, which is five times faster and more
+(``benchmarks/kernels.py``). Compiled by numba, once per dtype, and kept on disk.
 """
 
 from __future__ import annotations
