@@ -34,11 +34,12 @@ from tests import bare_machine
 if find_spec("jaxtyping") is None:
     bare_machine.stand_in()
 
-from benchmarks.gpu_training import Act, measure
+from benchmarks.gpu_training import WARM_UP, Act
 from mmearth_train import layer_norm
 from mmearth_train.decoder import WIDTH
 from mmearth_train.depthwise import convolve_grid, grid_weight_gradient
 from mmearth_train.encoder import SIZES
+from mmearth_train.quickest import REPEATS, seconds
 from mmearth_train.sites import EPS
 
 SIDE = 7
@@ -99,14 +100,21 @@ def on_cpu(x: Tensor, grad: Tensor, weight: Tensor, visible: Tensor) -> dict[str
     return {"convolution": Ways(convolve, convolve, 2, 2), "weight's gradient": Ways(theirs, ours, 1, 2)}
 
 
+def measure(way: Act, calls: int, device: torch.device | None) -> float:
+    """Seconds of a call in the best of several rounds, which have some ``calls`` together."""
+    for _ in range(WARM_UP):
+        way()
+    return min(seconds(way, (), device) for _ in range(-(-calls // REPEATS))) / REPEATS
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["atto", "tiny"], choices=SIZES)
     parser.add_argument("--images", type=int, help="by default 1024 on a GPU, 64 on a CPU")
-    parser.add_argument("--calls", type=int, default=20)
+    parser.add_argument("--calls", type=int, default=20, help="timed of each way")
     arguments = parser.parse_args()
     gpu = torch.cuda.is_available()
-    device = torch.device("cuda" if gpu else "cpu")
+    device = torch.device("cuda") if gpu else None
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
     dtype, ways_of = (torch.bfloat16, on_gpu) if gpu or interpreted else (torch.float32, on_cpu)
     if not gpu:
@@ -119,9 +127,9 @@ def main() -> None:
         for label, blocks, patches, s, channels in stages(model):
             sites = sites_of(images, patches, s, channels, torch.empty(0, dtype=dtype, device=device))
             for what, ways in ways_of(*sites).items():
-                theirs = ours = measure(ways.theirs, arguments.calls, device)[0]
+                theirs = ours = measure(ways.theirs, arguments.calls, device)
                 if ways.ours is not ways.theirs:
-                    ours = measure(ways.ours, arguments.calls, device)[0]
+                    ours = measure(ways.ours, arguments.calls, device)
                 rate = ways.tensors * sites[0].numel() * sites[0].element_size() / ours / 1e9
                 print(
                     f"{label:15} {what:18} {theirs * 1e3:9.3f} {ours * 1e3:9.3f} "

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from mmearth_train.quickest import kernels, quickest
@@ -26,19 +27,23 @@ def _own() -> ModuleType:
 
 
 class LayerNorm(nn.LayerNorm):
-    """Over the last dimension (Ba et al. 2016), as torch's; one of its own on a GPU.
+    """Over the last dimension (Ba et al. 2016), as torch's, but for the dtype: under autocast the lower precision.
 
-    Under autocast that returns the lower precision, in which whatever comes next begins, and torch's returns float32.
-    Compilers, which join a norm with its neighbours, get torch's.
+    Compilers, which join a norm with its neighbours, get torch's, and so does what needs no gradient: images of any
+    size, for each of which it would have to be found out which way is quicker.
     """
 
     def forward(self, x: Float[Tensor, "... C"]) -> Float[Tensor, "... C"]:
         """Same shape as x."""
-        if torch.compiler.is_compiling() or not x.is_cuda or kernels(OWN) is None or not _own().takes(x):
-            return super().forward(x)
-        dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else x.dtype
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        if torch.compiler.is_compiling() or not x.is_cuda or not torch.is_grad_enabled() or not self._taken(x):
+            return super().forward(x).to(dtype)
         y: Tensor = Normalise.apply(x, self.weight, self.bias, self.eps, dtype)  # type: ignore[no-untyped-call]
         return y
+
+    def _taken(self, x: Tensor) -> bool:
+        return kernels(OWN) is not None and x.shape[-1:] == self.weight.shape and bool(_own().takes(x))
 
 
 class Normalise(torch.autograd.Function):
@@ -53,6 +58,7 @@ class Normalise(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         """Gradients of x, weight and bias."""
         found = quickest((gradients, _own().gradients), grad_outputs[0], *ctx.saved_tensors, ctx.eps)
@@ -70,9 +76,9 @@ def gradients(
     grad: Float[Tensor, "... C"], x: Float[Tensor, "... C"], weight: Float[Tensor, " C"], bias: Float[Tensor, " C"],
     eps: float,
 ) -> tuple[Float[Tensor, "... C"], Float[Tensor, " C"], Float[Tensor, " C"]]:  # fmt: skip
-    """Of x, weight and bias, given that of the result, by torch's kernels."""
+    """Of x, weight and bias, given that of the result, by torch's kernels; the norm itself is computed again."""
     exact = x.to(weight.dtype)
-    _, mean, scale = torch.native_layer_norm(exact, weight.shape, weight, bias, eps)
+    mean, scale = torch.native_layer_norm(exact, weight.shape, weight, bias, eps)[1:]
     grad_x, grad_weight, grad_bias = torch.ops.aten.native_layer_norm_backward(
         grad.to(weight.dtype), exact, list(weight.shape), mean, scale, weight, bias, [True, True, True]
     )

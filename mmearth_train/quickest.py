@@ -90,6 +90,7 @@ def _sound(ways: Sequence[Way[Found]], arguments: Sequence[Any], device: torch.d
             _say(_name(way), f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
             continue
         found[way] = [_some(tensor) for tensor in ((result,) if isinstance(result, Tensor) else result)]
+        del result  # before the next way's
         first = next(iter(found))
         if not all(map(_agree, found[first], found[way])):
             _say(_name(way), f"it computes something else than {_name(first)}")
@@ -99,7 +100,7 @@ def _sound(ways: Sequence[Way[Found]], arguments: Sequence[Any], device: torch.d
 
 def _some(result: Tensor) -> Tensor:
     rows = max(1, COMPARED // max(1, result[:1].numel()))
-    return result[:rows].float()
+    return result[:rows].to(torch.float32, copy=True)
 
 
 def _agree(expected: Tensor, found: Tensor) -> bool:
@@ -118,14 +119,14 @@ def _quickest_of(ways: Sequence[Way[Found]], arguments: Sequence[Any], device: t
     took = dict.fromkeys(ways, math.inf)
     for _ in range(ROUNDS):
         for way in ways:
-            took[way] = min(took[way], _time(way, arguments, device))
+            took[way] = min(took[way], seconds(way, arguments, device))
     best = min(took, key=took.__getitem__)
     _log.info("%s is taken: %s", _name(best), {_name(way): f"{1e3 * t / REPEATS:.3f} ms" for way, t in took.items()})
     return best
 
 
-def _time(way: Way[Found], arguments: Sequence[Any], device: torch.device | None) -> float:
-    """Seconds of a round; on a GPU its own, not those of its host."""
+def seconds(way: Callable[..., object], arguments: Sequence[Any], device: torch.device | None) -> float:
+    """Of a round of ``REPEATS`` calls; on a GPU its own, not those of its host."""
     if device is None:
         start = time.perf_counter()
         for _ in range(REPEATS):
