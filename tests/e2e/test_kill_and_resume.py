@@ -54,7 +54,7 @@ def undisturbed(
 def _stop_with_one_committed_and_one_in_flight(
     process: subprocess.Popen[bytes], store: Path, how: signal.Signals
 ) -> None:
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 600
     while not committed(store):
         assert process.poll() is None, "the collection ended before its first commit was seen"
         assert time.monotonic() < deadline
