@@ -1,7 +1,7 @@
 """The gradient of a depthwise convolution's weight on a CPU, from visible sites alone.
 
 oneDNN takes several times as long for it as for the convolution itself, on a grid that holds hidden sites too. Here
-each visible site meets its visible neighbours only, 64 channels at a time, which is five times faster and more
+each visible site meets its visible neighbours only, 64 channels at a time, which is four times faster and more
 (``benchmarks/kernels.py``). Compiled by numba, once per dtype, and kept on disk.
 """
 
