@@ -17,14 +17,6 @@ from torch.nn import functional
 
 from mmearth_train.quickest import kernels, quickest
 
-OWN = "layer_norm_gpu"
-
-
-def _own() -> ModuleType:
-    own = kernels(OWN)
-    assert own is not None
-    return own
-
 
 class LayerNorm(nn.LayerNorm):
     """Over the last dimension (Ba et al. 2016), as torch's, but for the dtype: under autocast the lower precision.
@@ -37,32 +29,36 @@ class LayerNorm(nn.LayerNorm):
         """Same shape as x."""
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-        if torch.compiler.is_compiling() or not x.is_cuda or not torch.is_grad_enabled() or not self._taken(x):
+        ours = x.is_cuda and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        own = kernels("layer_norm_gpu") if ours else None
+        if own is None or x.shape[-1:] != self.weight.shape or not own.takes(x):
             return super().forward(x).to(dtype)
-        y: Tensor = Normalise.apply(x, self.weight, self.bias, self.eps, dtype)  # type: ignore[no-untyped-call]
+        y: Tensor = Normalise.apply(x, self.weight, self.bias, self.eps, dtype, own)  # type: ignore[no-untyped-call]
         return y
-
-    def _taken(self, x: Tensor) -> bool:
-        return kernels(OWN) is not None and x.shape[-1:] == self.weight.shape and bool(_own().takes(x))
 
 
 class Normalise(torch.autograd.Function):
-    """The norm of x (…, C) by the quicker way, in ``dtype``. Keeps x alone: a row's mean is worked out again."""
+    """The norm of x (…, C) in ``dtype``, torch's way or that of ``own``, whichever is quicker.
+
+    Keeps x alone: a row's mean is worked out again.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, dtype: torch.dtype, own: ModuleType
+    ) -> Tensor:
         """Same shape as x."""
-        ctx.eps = eps
+        ctx.eps, ctx.own = eps, own
         ctx.save_for_backward(x, weight, bias)
-        y: Tensor = quickest((normalise, _own().normalise), x, weight, bias, eps, dtype)
+        y: Tensor = quickest((normalise, own.normalise), x, weight, bias, eps, dtype)
         return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
         """Gradients of x, weight and bias."""
-        found = quickest((gradients, _own().gradients), grad_outputs[0], *ctx.saved_tensors, ctx.eps)
-        return *found, None, None
+        found = quickest((gradients, ctx.own.gradients), grad_outputs[0], *ctx.saved_tensors, ctx.eps)
+        return *found, None, None, None
 
 
 def normalise(
