@@ -155,11 +155,16 @@ def exit_with(command: str, work: Callable[[], int], log_level: str = "WARNING")
     try:
         code = work()
     except KeyboardInterrupt as stop:
-        print(f"{command}: stopped; {str(stop) or 'the same command carries on from here'}", file=sys.stderr)
+        _say(f"{command}: stopped; {str(stop) or 'the same command carries on from here'}")
         code = 1
     except Exception as error:
         if type(error).__module__.split(".")[0] not in OURS:
             raise
-        print(f"{command}: {error}", file=sys.stderr)
+        _say(f"{command}: {error}")
         code = _exit_code(error)
     sys.exit(code)
+
+
+def _say(line: str) -> None:
+    """At once with its end, for several processes of a run may say something at the same time."""
+    sys.stderr.write(f"{line}\n")

@@ -1,4 +1,4 @@
-"""Pretraining as a flow: the trainer in processes of its own, so that a crash or a signal stays with them.
+"""Pretraining as a flow: torchrun in a process of its own, so that a crash or a signal stays with the trainer.
 
 The trainer knows nothing of Prefect: what the flow shows it reads from the run's metrics.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import subprocess
 import sys
 import threading
@@ -24,6 +25,10 @@ from mmearth_train import metrics
 logger = logging.getLogger(__name__)
 _LAST_WORDS_SECONDS = 5.0
 """How long to wait for what an ended trainer said last: a process that it left behind may keep its errors open."""
+_STOPPED = 128 + signal.SIGTERM
+"""The code of processes that were asked to stop; whether they saved they say themselves."""
+_ERROR = b"mmearth pretrain: "
+"""How the trainer begins the one line of an error."""
 
 
 class PretrainingError(RuntimeError):
@@ -34,40 +39,34 @@ class PretrainingError(RuntimeError):
 def pretrain(store: Path, out: Path, options: tuple[str, ...] = ()) -> Path:
     """Pretrain on ``store`` into ``out``, resuming what lies there; returns ``out``.
 
-    ``options`` are further options of ``mmearth pretrain``, which starts one process for each GPU. A progress artifact
-    shows the step, a table at the end the validation losses. Raises PretrainingError if the trainer fails.
+    ``options`` are further options of ``mmearth pretrain``; torchrun starts one process of it for each GPU, or as many
+    as ``--processes`` says. A progress artifact shows the step, a table at the end the validation losses. Raises
+    PretrainingError if the trainer fails.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "flows",
-        "pretrain",
-        "--store",
-        str(store),
-        "--out",
-        str(out),
-        "--resume",
-        *options,
-    ]
+    torchrun = [sys.executable, "-m", "flows.torchrun"]
+    command = [*torchrun, "--store", str(store), "--out", str(out), "--resume", *options]
     artifact = cast("UUID", create_progress_artifact(0.0, "pretraining", f"Pretraining into {out}"))
-    # On a terminal the trainer draws its own bar; elsewhere its last words belong on the page of the run.
-    trainer = subprocess.Popen(command, stderr=None if sys.stderr.isatty() else subprocess.PIPE)
+    # On a terminal the trainer draws its own bar; elsewhere what it says belongs on the page of the run.
+    said_to = None if sys.stderr.isatty() else subprocess.PIPE
+    # In a process group of its own, so that what is sent to this one's does not reach it twice.
+    trainer = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=said_to, process_group=0)
     errors = _PassedOn(trainer.stderr) if trainer.stderr else None
     code = _ended(trainer, out, artifact)
-    if code != 0:
-        said = errors.last_line() if errors else "its last line says why"
+    said = errors.reason() if errors else "it says above why"
+    if code not in (0, _STOPPED):
         raise PretrainingError(f"pretraining into {out} ended with exit code {code}: {said}; mend that, then run again")
     if not (out / "encoder.safetensors").is_file():
-        raise PretrainingError(f"pretraining into {out} was stopped before its end; run it again to resume")
+        raise PretrainingError(f"pretraining into {out} was stopped before its end ({said}); run it again to resume")
     keep_table("pretraining-losses", f"Validation losses of {out}", losses(out))
     return out
 
 
 class _PassedOn:
-    """What the trainer says on its way to where this process does, and the last line of it."""
+    """What the trainer says on its way to where this process does, and of that the line that says why it ended."""
 
     def __init__(self, errors: IO[bytes]) -> None:
-        self._errors, self._last = errors, b""
+        self._errors = errors
+        self._first_error, self._last = b"", b""
         self._thread = threading.Thread(target=self._pass_on, name="trainer's errors", daemon=True)
         self._thread.start()
 
@@ -77,11 +76,13 @@ class _PassedOn:
             with contextlib.suppress(OSError):
                 sys.stderr.write(line.decode(errors="replace"))
             self._last = line.strip() or self._last
+            if line.startswith(_ERROR):
+                self._first_error = self._first_error or self._last
 
-    def last_line(self) -> str:
-        """The last line that is not empty, once the trainer has ended."""
+    def reason(self) -> str:
+        """Once the trainer has ended: its first error, for what other processes say of one follows it, or last line."""
         self._thread.join(_LAST_WORDS_SECONDS)
-        return self._last.decode(errors="replace") or "it said nothing"
+        return (self._first_error or self._last).decode(errors="replace") or "it said nothing"
 
 
 def losses(out: Path) -> list[dict[str, str]]:
@@ -97,6 +98,7 @@ def losses(out: Path) -> list[dict[str, str]]:
 
 def _ended(trainer: subprocess.Popen[bytes], out: Path, artifact: UUID) -> int:
     """The trainer's exit code; whoever is interrupted meanwhile gives it the time to save."""
+    assert trainer.stdin is not None
     try:
         while True:
             try:
@@ -107,7 +109,7 @@ def _ended(trainer: subprocess.Popen[bytes], out: Path, artifact: UUID) -> int:
                 _publish(out, artifact)
                 return code
     except BaseException:
-        trainer.terminate()
+        trainer.stdin.close()
         trainer.wait()
         raise
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 ASKING = signal.SIGTERM, signal.SIGINT
 """The signals that ask a run to stop."""
+_WATCH_SECONDS = 0.2
 
 
 def ended_by(number: int) -> KeyboardInterrupt | SystemExit:
@@ -33,6 +36,17 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+
+    def follow_parent(self) -> None:
+        """Stop as for SIGTERM once the process that started this one is gone."""
+        parent = os.getppid()
+
+        def watch() -> None:
+            while os.getppid() == parent:
+                time.sleep(_WATCH_SECONDS)
+            self.signal = self.signal or signal.SIGTERM
+
+        threading.Thread(target=watch, daemon=True).start()
 
     @contextmanager
     def listening(self) -> Iterator[None]:

@@ -67,6 +67,8 @@ def pretrain(config: PretrainConfig) -> Path:
         if started is None and count > 1:
             Material.of(config, count)  # else each of them imports torch before it says what is wrong
             return launch.launch(pretrain, config, count, stop)
+        if started is not None:
+            stop.follow_parent()  # nobody would collect what it does, and it would hold the run's folder
         together = started or ALONE
         with distributed.joined(together, choose_device(config.device, together.local)):
             run = Run(config, together)

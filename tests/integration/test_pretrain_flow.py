@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 
 from flows.pretrain import _PassedOn
+from mmearth_train import checkpoint, metrics
 from tests.commands import shared_server
 from tests.synthetic import make_store
 
@@ -46,23 +51,44 @@ flows.pretrain.pretrain(Path({missing!r}), Path({none!r}))
 """Run, say what the server shows after each update, run again without tables, and fail for want of a store."""
 
 
-def test_the_flow_publishes_progress_and_losses_and_what_a_trainer_said_last(tmp_path: Path) -> None:
-    store = make_store(tmp_path / "store", rows=28, tile_pixels=64, shard_rows=28, seed=1)
+CANCELLED = """
+from pathlib import Path
+
+import flows.pretrain
+
+flows.pretrain.pretrain(Path({store!r}), Path({out!r}), {options!r})
+"""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_store(tmp_path_factory.mktemp("flow") / "store", rows=28, tile_pixels=64, shard_rows=28, seed=1)
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with shared_server(tmp_path_factory.mktemp("prefect")) as environment:
+        yield environment
+
+
+def test_the_flow_publishes_progress_and_losses_and_what_a_trainer_said_last(
+    store: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
     options = (
         "--preset=demo",
         "--epochs=1",
         "--batch-size=6",
         "--log-every=1",
         "--pretext=sentinel2,biome",
+        "--processes=2",
         "--threads=1",
     )
     out = tmp_path / "run"
-    with shared_server(tmp_path / "prefect") as environment:
-        # Prefect reads its settings when it is first imported, so the flow gets a process of its own.
-        paths = {"store": store, "out": out, "missing": tmp_path / "missing", "none": tmp_path / "none"}
-        flow = FLOW.format(options=options, **{name: str(path) for name, path in paths.items()})
-        ran = subprocess.run([sys.executable, "-c", flow], env=environment, capture_output=True, timeout=240, text=True)
-        answer = requests.post(f"{environment['PREFECT_API_URL']}/artifacts/filter", json={}, timeout=60)
+    # Prefect reads its settings when it is first imported, so the flow gets a process of its own.
+    paths = {"store": store, "out": out, "missing": tmp_path / "missing", "none": tmp_path / "none"}
+    flow = FLOW.format(options=options, **{name: str(path) for name, path in paths.items()})
+    ran = subprocess.run([sys.executable, "-c", flow], env=environment, capture_output=True, timeout=240, text=True)
+    answer = requests.post(f"{environment['PREFECT_API_URL']}/artifacts/filter", json={}, timeout=60)
     progress = [float(line.split()[1]) for line in ran.stdout.splitlines() if line.startswith("shown ")]
     assert progress == sorted(progress)
     assert {25, 50, 75} & set(progress), "after the last of four steps there is nothing but 100 to show"
@@ -82,6 +108,24 @@ def test_the_flow_publishes_progress_and_losses_and_what_a_trainer_said_last(tmp
         assert float(row["best constant"]) == pytest.approx(validation[-1]["constant"][name], rel=1e-3)
 
 
+def test_a_flow_that_is_cancelled_saves(store: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    """Prefect's worker sends SIGTERM to the whole process group of a run, which is one of its own."""
+    out, said = tmp_path / "run", tmp_path / "said"
+    options = ("--preset=demo", "--epochs=100", "--batch-size=6", "--log-every=1", "--pretext=biome", "--threads=1")
+    flow = CANCELLED.format(store=str(store), out=str(out), options=options)
+    with said.open("wb") as errors:
+        process = subprocess.Popen([sys.executable, "-c", flow], env=environment, stderr=errors, start_new_session=True)
+    deadline = time.monotonic() + 240
+    while metrics.last(out, "train") is None:
+        assert process.poll() is None, said.read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(120) != 0
+    step = checkpoint.load(checkpoint.found(out)[-1]).step
+    assert f"stopped after step {step} of 400, saved; continue with --resume" in said.read_text()
+
+
 def test_a_trainer_is_heard_to_its_end_though_nobody_listens_to_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who stops reading lets the trainer stand still once the pipe is full."""
 
@@ -91,5 +135,5 @@ def test_a_trainer_is_heard_to_its_end_though_nobody_listens_to_this_process(mon
 
     monkeypatch.setattr(sys, "stderr", Deaf())
     errors = io.BytesIO(b"a warning\nthe last word\n")
-    assert _PassedOn(errors).last_line() == "the last word"
+    assert _PassedOn(errors).reason() == "the last word"
     assert not errors.read()
