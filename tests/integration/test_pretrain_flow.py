@@ -137,3 +137,9 @@ def test_a_trainer_is_heard_to_its_end_though_nobody_listens_to_this_process(mon
     errors = io.BytesIO(b"a warning\nthe last word\n")
     assert _PassedOn(errors).reason() == "the last word"
     assert not errors.read()
+
+
+def test_what_other_processes_say_of_a_failure_does_not_hide_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    said = "a warning\nmmearth pretrain: no room\n[rank1]: RuntimeError: Connection closed\nmmearth pretrain: gone\n"
+    assert _PassedOn(io.BytesIO(said.encode())).reason() == "mmearth pretrain: no room"
+    assert capsys.readouterr().err == said

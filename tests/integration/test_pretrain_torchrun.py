@@ -39,9 +39,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def started(store: Path, out: Path, said: Path, module: Sequence[str] = ("flows.torchrun",)) -> subprocess.Popen[bytes]:
+    """As beside another torchrun, which tells its own to start again what has failed."""
+    environment = {**os.environ, "PET_MAX_RESTARTS": "1"}
     command = [sys.executable, "-m", *module, f"--store={store}", f"--out={out}", *OPTIONS]
     with said.open("wb") as errors:
-        return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=errors)
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stderr=errors)
 
 
 def wait_for(process: subprocess.Popen[bytes], out: Path, step: int) -> None:
