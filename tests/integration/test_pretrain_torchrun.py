@@ -65,6 +65,7 @@ def position(out: Path) -> int:
     return checkpoint.load(checkpoint.found(out)[-1]).step
 
 
+@pytest.mark.timeout(600)  # five runs of two processes each: 60 to 143 s on two cores
 def test_stopped_and_killed_on_the_way_it_trains_what_the_plain_command_trains(store: Path, tmp_path: Path) -> None:
     out, said = tmp_path / "run", tmp_path / "said"
 
